@@ -1,0 +1,50 @@
+# Everything lives in .venv; nothing else has to be installed than Python 3.11+, make and git.
+# pip installs, not uv: it is pip that knows a private index when a machine has one.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test test-ray test-extras check constraints clean
+
+demo: $(VENV)/installed
+	@$(BIN)/python examples/image-classifier/demo.py
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+
+test-ray:
+	@echo "test-ray: there is no Ray engine yet, so there is nothing to test"
+
+test-extras:
+	@echo "test-extras: there are no extras yet, so there is nothing to test"
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@! grep -nE '://|^-|file:' constraints.txt || { echo "constraints.txt must hold names and versions only" >&2; exit 1; }
+
+# Without pip's and uv's own settings: what this machine's indexes add is nobody else's.
+constraints: $(VENV)/installed-dev
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --upgrade --group dev pyproject.toml \
+		--python-version 3.11 --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf examples/image-classifier/images examples/image-classifier/model.onnx
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) install --upgrade 'pip>=25.1'  # the first that knows dependency groups
+	$(PIP) install --constraint constraints.txt --group dev
+	@touch $@

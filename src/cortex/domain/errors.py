@@ -1,0 +1,160 @@
+"""Every error that a user can meet.
+
+CortexError
+├── InvalidRequest            what was asked for is wrong: change it and ask again
+│   ├── InvalidConfiguration      cortex.yaml
+│   ├── InvalidProject            the files beside it
+│   ├── InvalidPredictor          the PythonPredictor class
+│   └── InvalidSubmission         a job request
+├── Forbidden                 asked from a place that may not ask
+├── NotFound
+│   ├── ApiNotFound
+│   ├── JobNotFound
+│   └── RouteNotFound
+├── MethodNotAllowed
+├── Conflict                  right in itself, but not in the present state
+│   ├── JobNotInProgress
+│   └── EndpointTaken
+├── TooLarge
+├── StartRefused              the operator cannot start here
+│   └── DataDirectoryInUse
+├── OperatorUnreachable       nobody answers at the environment's address
+├── EnvironmentFailed         the requirements of a project cannot be installed
+└── JobFailed                 the job that was waited for did not succeed
+"""
+
+from typing import ClassVar
+
+
+class CortexError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.hint = hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
+
+
+class InvalidRequest(CortexError):
+    """The request is not valid."""
+
+    code = "request.invalid"
+
+
+class InvalidConfiguration(InvalidRequest):
+    """The configuration file is not valid."""
+
+    code = "configuration.invalid"
+
+
+class InvalidProject(InvalidRequest):
+    """The project cannot be deployed."""
+
+    code = "project.invalid"
+
+
+class InvalidPredictor(InvalidRequest):
+    """The predictor class is not valid."""
+
+    code = "predictor.invalid"
+
+
+class InvalidSubmission(InvalidRequest):
+    """The job request is not valid."""
+
+    code = "submission.invalid"
+
+
+class Forbidden(CortexError):
+    """The request comes from a place that may not ask."""
+
+    code = "request.forbidden"
+
+
+class NotFound(CortexError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class ApiNotFound(NotFound):
+    """There is no such API."""
+
+    code = "api.not_found"
+
+
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+    code = "job.not_found"
+
+
+class RouteNotFound(NotFound):
+    """Nothing is served here."""
+
+    code = "route.not_found"
+
+
+class MethodNotAllowed(CortexError):
+    """The method is not allowed here."""
+
+    code = "request.method_not_allowed"
+
+
+class Conflict(CortexError):
+    """The request does not fit the present state."""
+
+    code = "conflict"
+
+
+class JobNotInProgress(Conflict):
+    """The job has already ended."""
+
+    code = "job.not_in_progress"
+
+
+class EndpointTaken(Conflict):
+    """Another API has this endpoint."""
+
+    code = "api.endpoint_taken"
+
+
+class TooLarge(CortexError):
+    """The request is too large."""
+
+    code = "request.too_large"
+
+
+class StartRefused(CortexError):
+    """The operator cannot start."""
+
+    code = "operator.start_refused"
+
+
+class DataDirectoryInUse(StartRefused):
+    """Another operator uses this data directory."""
+
+    code = "operator.data_directory_in_use"
+
+
+class OperatorUnreachable(CortexError):
+    """The operator does not answer."""
+
+    code = "operator.unreachable"
+
+
+class EnvironmentFailed(CortexError):
+    """The requirements of the project cannot be installed."""
+
+    code = "environment.failed"
+
+
+class JobFailed(CortexError):
+    """The job did not succeed."""
+
+    code = "job.failed"
