@@ -1,0 +1,88 @@
+"""How a Batch can stand, and how its state and results lie in files.
+
+One byte per Batch is its whole state. The Worker that holds the Batch's Lease stores it, last of all, so whoever
+reads the byte may rely on everything that had to be written before it.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+
+class BatchState(IntEnum):
+    """The state byte of a Batch. Everything but OPEN is an ending, and an ending never changes."""
+
+    OPEN = 0
+    SUCCEEDED = 1  # predict returned nothing
+    SUCCEEDED_WITH_ROWS = 2  # a valid result entry was written before
+    FAILED = 3  # predict raised; a failure entry was written before
+    GIVEN_UP = 4  # its Workers died too often; the ledger says how
+
+
+class EntryKind(IntEnum):
+    """What the bytes of a result entry are."""
+
+    ROWS = 0  # JSON lines
+    FAILURE = 1  # one JSON object: type, message, traceback
+
+
+class ResultEntry(NamedTuple):
+    """Where a Worker put what a Batch returned. Its fields are those of `ENTRY`, in order."""
+
+    batch: int
+    token: int
+    offset: int
+    length: int
+    rows: int
+    kind: int
+    checksum: int  # crc32 of the bytes
+
+
+ENTRY: Final = struct.Struct("<QQQIIII")
+"""One entry of a Worker's result index."""
+
+ENTRY_FIELDS: Final = [
+    ("batch", "<u8"),
+    ("token", "<u8"),
+    ("offset", "<u8"),
+    ("length", "<u4"),
+    ("rows", "<u4"),
+    ("kind", "<u4"),
+    ("checksum", "<u4"),
+]
+"""The same for numpy."""
+
+OFFSET_BYTES: Final = 4
+"""An entry of a Segment's index: where the payload of a Batch begins. There is one more than there are Batches."""
+
+MAX_SEGMENT_BATCHES: Final = 1_000_000
+MAX_SEGMENT_BYTES: Final = 256 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 256 * 1024
+
+
+class HookState(IntEnum):
+    """How far a Worker is with `on_job_complete`."""
+
+    NOT_STARTED = 0
+    STARTED = 1
+    SUCCEEDED = 2
+    FAILED = 3
+
+
+class Page:
+    """The words of a Worker's page: a small mapped file, so that what it says outlives every process.
+
+    The first group is written by the Worker, the second by the operator; nobody else writes either.
+    """
+
+    SIZE: Final = 128
+
+    CURRENT: Final = 0  # number of the Batch in predict, plus one; 0 outside predict
+    FINISHED: Final = 1  # Batches ended by this Worker
+    BUSY_NS: Final = 2  # time spent in them
+    HOOK: Final = 3  # HookState
+    STARTED_AT_NS: Final = 4  # when CURRENT was stored
+
+    TOKEN: Final = 8  # the Lease that this Worker may hold; 0 for none
+    FIRST: Final = 9  # its first Batch
+    LIMIT: Final = 10  # no Batch from here on may be started

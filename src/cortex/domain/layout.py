@@ -1,0 +1,50 @@
+"""Where the files of a Job lie: the one place that knows their names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """The folder of one Job."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        """The Job's log, as its users read it."""
+        return self.root / "log"
+
+    @property
+    def segments(self) -> Path:
+        """The folder of the Segments."""
+        return self.root / "segments"
+
+    @property
+    def workers(self) -> Path:
+        """The folder of what Workers write: pages, result parts and their indexes."""
+        return self.root / "workers"
+
+    def payload(self, segment: int) -> Path:
+        """The Batches of a Segment, one JSON array after the other."""
+        return self.segments / f"{segment:06}.payload"
+
+    def offsets(self, segment: int) -> Path:
+        """Where in the payload each Batch begins."""
+        return self.segments / f"{segment:06}.offsets"
+
+    def states(self, segment: int) -> Path:
+        """The state byte of each Batch."""
+        return self.segments / f"{segment:06}.states"
+
+    def page(self, worker: str) -> Path:
+        """The page of a Worker."""
+        return self.workers / f"{worker}.page"
+
+    def rows(self, worker: str) -> Path:
+        """The bytes that a Worker's Batches returned, in the order in which they ended."""
+        return self.workers / f"{worker}.rows"
+
+    def index(self, worker: str) -> Path:
+        """The result entries of a Worker, in the same order."""
+        return self.workers / f"{worker}.index"
