@@ -1,0 +1,103 @@
+"""Load the user's class in a worker, construct it, and call it."""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from cortex.domain.errors import InvalidPredictor
+from cortex.predictor.table import CLASS_NAME, METHODS, Method, Signature, judge
+
+MODULE_NAME = "cortex_predictor"
+
+
+def load(path: str) -> type:
+    """Import the predictor's file and return its class, checked.
+
+    Raises `InvalidPredictor` for a class that is missing or has a wrong signature. What the file itself raises when
+    it is imported passes unchanged.
+    """
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    if spec is None or spec.loader is None:
+        raise InvalidPredictor(f"`{path}` is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module  # before it runs: pickle and dataclasses look up the module of a class
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[MODULE_NAME]
+        raise
+    cls = getattr(module, CLASS_NAME, None)
+    if not isinstance(cls, type):
+        found = f"the class `{CLASS_NAME}` is missing" if cls is None else f"`{CLASS_NAME}` is not a class"
+        raise InvalidPredictor(f"{path}: {found}; write `class {CLASS_NAME}:`")
+    problems = [f"{path}: {CLASS_NAME}.{method.name}: {text}" for method in METHODS for text in _judge(cls, method)]
+    if problems:
+        raise InvalidPredictor("\n".join(problems))
+    return cls
+
+
+def _judge(cls: type, method: Method) -> Iterator[str]:
+    found = inspect.getattr_static(cls, method.name, None)
+    if found is None or found is getattr(object, method.name, None):
+        if method.is_required:
+            yield f"is missing; write `{method.example}`"
+        return
+    try:
+        parameters = tuple(inspect.signature(getattr(cls, method.name)).parameters.values())
+    except (TypeError, ValueError):
+        yield f"does not tell its arguments; write `{method.example}`"
+        return
+    signature = Signature(
+        parameters=parameters,
+        is_async=inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found),
+        is_generator=inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found),
+        is_static=isinstance(found, staticmethod | classmethod),
+    )
+    yield from judge(method, signature)
+
+
+class LoadedPredictor:
+    """A predictor that is ready: its model is loaded, and how to call it is decided."""
+
+    __slots__ = ("has_on_job_complete", "instance", "on_job_complete", "predict")
+
+    def __init__(self, instance: Any) -> None:
+        hook = getattr(instance, "on_job_complete", None)
+        self.instance = instance
+        self.predict: Callable[[Any, str], Any] = _choose_call(instance)
+        self.has_on_job_complete: bool = hook is not None
+        self.on_job_complete: Callable[[], Any] = hook or _do_nothing
+
+
+def construct(cls: type, *, config: dict[str, Any], job_spec: dict[str, Any] | None) -> LoadedPredictor:
+    """Construct the predictor with what its `__init__` names. What that raises passes unchanged."""
+    available = {"config": config, "job_spec": job_spec}
+    named = inspect.signature(cls.__init__).parameters  # type: ignore[misc] # of this very class, not of a subclass
+    return LoadedPredictor(cls(**{name: value for name, value in available.items() if name in named}))
+
+
+def _choose_call(instance: Any) -> Callable[[Any, str], Any]:
+    """Decide once which arguments `predict` gets of payload and batch id: this is called for every batch.
+
+    What only requests have (`query_params`, `headers`) is None.
+    """
+    predict: Callable[..., Any] = instance.predict
+    named = inspect.signature(type(instance).predict).parameters
+    of_requests = dict.fromkeys({"query_params", "headers"} & named.keys())
+    if of_requests:
+        predict = partial(predict, **of_requests)
+    match "payload" in named, "batch_id" in named:
+        case True, True:
+            return lambda payload, batch_id: predict(payload=payload, batch_id=batch_id)
+        case True, False:
+            return lambda payload, _: predict(payload=payload)
+        case False, True:
+            return lambda _, batch_id: predict(batch_id=batch_id)
+        case _:
+            return lambda _payload, _batch_id: predict()
+
+
+def _do_nothing() -> None: ...
