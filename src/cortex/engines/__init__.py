@@ -1,0 +1,1 @@
+"""Who runs Workers: an engine places their processes. It never carries Batches."""

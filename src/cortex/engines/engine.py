@@ -1,0 +1,58 @@
+"""The contract of an engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cortex.domain.ending import Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOrder:
+    """All that is needed to start one Worker."""
+
+    worker: str
+    job_id: str
+    folder: Path  # of the Job
+    log: Path
+    python: Path
+    project: Path
+    predictor_path: str
+    python_path: str | None
+    config: Mapping[str, Any]
+    job_spec: Mapping[str, Any]
+    inherited: Mapping[str, str]  # variables that the project's .env may replace
+    env: Mapping[str, str]  # variables that it may not
+
+
+class EngineListener(Protocol):
+    """Who hears of the life of Workers. Each is called at most once for a Worker, in this order."""
+
+    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+        """Its process runs."""
+
+    def worker_drained(self, worker: str) -> None:
+        """All that it printed can be read in the Job's log."""
+
+    def worker_exited(self, worker: str, ending: Exit) -> None:
+        """Its process is gone: nothing that it did can happen any more."""
+
+
+class Engine(Protocol):
+    """Starts and stops Workers, and knows how each one died."""
+
+    def start(self, order: WorkerOrder) -> None:
+        """Start a Worker. That it runs, or could not be started, is told to the listener."""
+
+    def stop(self, worker: str, *, at_once: bool) -> None:
+        """See to it that a Worker ends within seconds: by itself, or interrupted (`at_once`), in the end killed."""
+
+    def end_lost(self, worker: str, *, pid: int, process_started_at: float) -> None:
+        """Make sure that a Worker of an earlier operator, which has not come back, is gone; the listener is told."""
+
+    def idle(self) -> None:
+        """Say that no Worker is needed now: what is kept for the next ones may end after a while."""
+
+    def end(self) -> None:
+        """End all Workers and whatever runs them. When this returns they are gone."""

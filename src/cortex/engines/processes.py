@@ -1,0 +1,249 @@
+"""The engine of one machine: Workers are processes of one supervisor.
+
+The supervisor is started when the first Worker is wanted and outlives the operator; the next operator finds it, or
+what it left behind, and goes on.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import psutil
+
+import cortex.worker
+from cortex.domain.ending import Exit
+from cortex.domain.frame import Frame
+from cortex.engines.engine import Engine, EngineListener, WorkerOrder
+
+_STOP_GRACE_SECONDS: Final = 1.0
+_END_GRACE_SECONDS: Final = 3.0
+_KILL_TIMEOUT_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 20.0
+
+
+class Connection(Protocol):
+    """A peer on the channel."""
+
+    def send(self, frame: Frame) -> None:
+        """Send it a frame; lost if it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Supervisor:
+    """Who a supervisor is."""
+
+    name: str
+    pid: int
+
+
+@dataclass(slots=True)
+class _Known:
+    """A Worker that was ordered here."""
+
+    order: WorkerOrder | None = None  # None for one that an earlier operator ordered
+    supervisor: Connection | None = None  # None until one is there to start it
+    pid: int | None = None
+    is_drained: bool = False
+
+
+@dataclass(slots=True)
+class ProcessEngine(Engine):
+    """See the module. All methods are called from the operator's thread."""
+
+    channel: Path
+    log: Path
+    log_limit_bytes: int
+    keep_warm_seconds: float
+    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
+    listener: EngineListener
+    _workers: dict[str, _Known] = field(default_factory=dict)
+    _supervisors: dict[Connection, _Supervisor] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
+    _cancel_end: Callable[[], None] | None = None
+
+    def start(self, order: WorkerOrder) -> None:
+        """See Engine."""
+        self._stay()
+        known = self._workers[order.worker] = _Known(order=order)
+        if self._supervisors:
+            self._send_start(known, next(reversed(self._supervisors)))
+        elif self._process is None or self._process.poll() is not None:
+            self._start_supervisor()
+
+    def stop(self, worker: str, *, at_once: bool) -> None:
+        """See Engine."""
+        known = self._workers.get(worker)
+        if known is None:
+            return
+        if known.supervisor is None:
+            self._exited(worker, Exit(status=None, detail="was not started"))
+        else:
+            grace = _STOP_GRACE_SECONDS if at_once else _END_GRACE_SECONDS
+            known.supervisor.send({"type": "stop", "worker": worker, "at_once": at_once, "grace_seconds": grace})
+
+    def end_lost(self, worker: str, *, pid: int, process_started_at: float) -> None:
+        """See Engine."""
+        if worker not in self._workers:
+            kill(pid, process_started_at)
+            self.listener.worker_exited(worker, Exit(status=None, detail="ended while the operator was away"))
+
+    def idle(self) -> None:
+        """See Engine."""
+        if not self._workers and self._cancel_end is None:
+            if self.keep_warm_seconds == 0:
+                self._end_supervisors()
+            else:
+                self._cancel_end = self.call_later(self.keep_warm_seconds, self._end_supervisors)
+
+    def end(self) -> None:
+        """See Engine."""
+        self._end_supervisors()
+        pids = [supervisor.pid for supervisor in self._supervisors.values()]
+        pids += [known.pid for known in self._workers.values() if known.pid is not None]
+        if self._process is not None and self._process.pid not in pids:
+            kill(self._process.pid)  # it has not even introduced itself
+        processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        for process in psutil.wait_procs(processes, _KILL_TIMEOUT_SECONDS)[1]:
+            kill(process.pid)
+
+    def _stay(self) -> None:
+        if self._cancel_end is not None:
+            self._cancel_end()
+            self._cancel_end = None
+
+    # The supervisor
+
+    def _start_supervisor(self) -> None:
+        name = os.urandom(4).hex()
+        script = Path(cortex.worker.__file__).with_name("start.py")
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(script), "supervisor", str(self.channel), name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.call_later(_CONNECT_SECONDS, self._check_supervisor)
+
+    def _check_supervisor(self) -> None:
+        """Give up on Workers for which no supervisor has come."""
+        for worker, known in list(self._workers.items()) if not self._supervisors else []:
+            if known.supervisor is None:
+                self._exited(worker, Exit(status=None, detail=f"could not be started: see `{self.log}`"))
+
+    def _end_supervisors(self) -> None:
+        self._stay()
+        for supervisor in self._supervisors:
+            supervisor.send({"type": "end"})
+
+    def supervisor_connected(self, connection: Connection, hello: Frame) -> None:
+        """A supervisor introduces itself, as it does to every new operator."""
+        self._supervisors[connection] = _Supervisor(name=hello["supervisor"], pid=hello["pid"])
+        for child in hello["workers"]:
+            known = self._workers.setdefault(child["worker"], _Known())
+            known.supervisor = connection
+            self._started(child["worker"], child["pid"])
+            if child["exit_status"] is not None:
+                self.supervisor_says({"type": "exited", **child})
+        for known in self._workers.values():
+            if known.supervisor is None:
+                self._send_start(known, connection)
+        if not self._workers:
+            self.idle()
+
+    def supervisor_says(self, frame: Frame) -> None:
+        """A supervisor tells what became of a Worker."""
+        worker = frame["worker"]
+        if worker not in self._workers:
+            return
+        if frame["type"] == "started":
+            self._started(worker, frame["pid"])
+        elif frame["type"] == "drained":
+            self._drained(worker)
+        elif frame["type"] == "exited":
+            self._exited(worker, Exit(status=frame["exit_status"], detail=frame.get("error")))
+
+    def supervisor_lost(self, connection: Connection) -> None:
+        """The supervisor is gone; the kernel kills its Workers. They are gone for sure before anybody hears of it."""
+        supervisor = self._supervisors.pop(connection, None)
+        if supervisor is None:
+            return
+        kill(supervisor.pid)
+        for worker, known in list(self._workers.items()):
+            if known.supervisor is connection:
+                kill(known.pid)
+                self._exited(worker, Exit(status=None, detail="was killed with its supervisor"))
+
+    def _started(self, worker: str, pid: int) -> None:
+        known = self._workers[worker]
+        known.pid = pid
+        if known.supervisor is not None:
+            name = self._supervisors[known.supervisor].name
+            self.listener.worker_started(worker, pid=pid, process_started_at=process_started_at(pid), supervisor=name)
+
+    def _drained(self, worker: str) -> None:
+        known = self._workers[worker]
+        if not known.is_drained:
+            known.is_drained = True
+            self.listener.worker_drained(worker)
+
+    def _exited(self, worker: str, ending: Exit) -> None:
+        self._drained(worker)
+        known = self._workers.pop(worker)
+        if known.supervisor is not None:
+            known.supervisor.send({"type": "forget", "worker": worker})
+        self.listener.worker_exited(worker, ending)
+
+    def _send_start(self, known: _Known, supervisor: Connection) -> None:
+        if known.order is not None:
+            known.supervisor = supervisor
+            supervisor.send(self._start_frame(known.order))
+
+    def _start_frame(self, order: WorkerOrder) -> Frame:
+        what: dict[str, Any] = {
+            "worker": order.worker,
+            "job_id": order.job_id,
+            "folder": str(order.folder),
+            "channel": str(self.channel),
+            "project": str(order.project),
+            "predictor_path": order.predictor_path,
+            "python_path": order.python_path,
+            "config": order.config,
+            "job_spec": order.job_spec,
+            "env": dict(order.env),
+        }
+        return {
+            "type": "start",
+            "python": str(order.python),
+            "env": {**order.inherited, **order.env},
+            "log": str(order.log),
+            "log_limit_bytes": self.log_limit_bytes,
+            "order": what,
+        }
+
+
+def process_started_at(pid: int) -> float:
+    """Say since when the process with this id runs (seconds since 1970); 0 if there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def kill(pid: int | None, started_at: float | None = None) -> None:
+    """Kill a process and wait until it is gone; not one that got the same id later."""
+    if pid is None:
+        return
+    try:
+        process = psutil.Process(pid)
+        if started_at is not None and abs(process.create_time() - started_at) > 1:
+            return
+        process.kill()
+        process.wait(_KILL_TIMEOUT_SECONDS)
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,1 @@
+"""What must survive a restart: the ledger of Jobs, and the files of their Batches."""

@@ -1,0 +1,24 @@
+"""Bringing files to the disk."""
+
+import os
+from pathlib import Path
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file whose bytes survive a power cut; its name does once its folder is synced, too."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fdatasync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Bring the bytes of a file, or the names in a folder, to the disk; nothing to do for one that is not there."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,143 @@
+"""The contract of the ledger: what is remembered of APIs, Jobs and Workers.
+
+The state of a Batch is not here but in its state byte (storage/segments.py); the ledger has rows for Jobs, and for
+what is unusual.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One deployed content of an API: its configuration and its project. `api_id` names exactly this content."""
+
+    api_id: str
+    api_name: str
+    kind: str
+    endpoint: str
+    spec: Mapping[str, Any]
+    project_id: str
+    deployed_at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """A Worker process that was started: who it is on this machine, so that a later operator can find it."""
+
+    worker: str
+    job_id: str
+    supervisor: str
+    pid: int
+    process_started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How often Workers died in the same Batch, and how the last one did."""
+
+    batch: int
+    deaths: int
+    cause: str
+    out_of_memory: bool
+
+
+class Ledger(Protocol):
+    """Where the operator writes down what it must not forget.
+
+    One writer: every method is called from the operator's thread. When a method returns, what it wrote survives
+    the death of any process; what `durable` says in its promise also survives a power cut.
+    """
+
+    def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
+        """Start the life of an operator. Durable.
+
+        Gives its epoch, higher than every earlier one, and whether the machine has been started anew since the
+        last one began (then what was written but not synced may be lost).
+        """
+
+    def deploy(self, version: Version) -> None:
+        """Make this the version of its API. Durable. Earlier versions stay for the Jobs that run on them."""
+
+    def versions(self) -> Sequence[Version]:
+        """Give the deployed version of every API, by name."""
+
+    def version(self, api_id: str) -> Version | None:
+        """Give a version, also one that is no longer deployed."""
+
+    def project_ids(self) -> set[str]:
+        """Give the projects of all versions, deployed or not."""
+
+    def delete_api(self, api_name: str) -> None:
+        """Forget an API, its versions and its Jobs. Durable."""
+
+    def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
+        """Write down a new Job and the Segments of its dataset, together. Durable: it may be acknowledged now."""
+
+    def job(self, job_id: str) -> Job | None:
+        """Give a Job."""
+
+    def jobs(self, api_name: str) -> Sequence[Job]:
+        """Give the Jobs of an API, newest first."""
+
+    def jobs_in_progress(self) -> Sequence[Job]:
+        """Give every Job whose status is not final, oldest first."""
+
+    def newest_job_id(self) -> str | None:
+        """Give the id that sorts first, of all APIs."""
+
+    def segments(self, job_id: str) -> Sequence[SegmentRange]:
+        """Give the Segments of a Job, in order."""
+
+    def move(
+        self,
+        job_id: str,
+        status: JobStatus,
+        *,
+        at_ns: int,
+        reason: str | None = None,
+        counts: Counts | None = None,
+        busy_seconds: float = 0.0,
+    ) -> Job:
+        """Move a Job to a status and give it as it is now; a final one is written with its counts. Durable.
+
+        Moving to RUNNING sets `started_at_ns`, to a final status `ended_at_ns`. Raises ValueError, and changes
+        nothing, when domain.job.MOVES has no such move.
+        """
+
+    def start_hook(self, job_id: str, worker: str) -> None:
+        """Write down that this Worker is about to be told to run on_job_complete. Durable.
+
+        Raises ValueError, and changes nothing, when one was told before: the hook is started at most once.
+        """
+
+    def add_worker(self, record: WorkerRecord) -> None:
+        """Write down a Worker, before its first Lease. May be repeated."""
+
+    def end_worker(self, worker: str) -> None:
+        """Write down that a Worker is gone. May be repeated."""
+
+    def workers(self, job_id: str) -> Sequence[WorkerRecord]:
+        """Give the Workers of a Job that are not known to be gone."""
+
+    def charge_death(self, job_id: str, batch: int, *, cause: str, out_of_memory: bool) -> Death:
+        """Charge a Batch with the death of the Worker that ran it; give its account."""
+
+    def deaths(self, job_id: str) -> Sequence[Death]:
+        """Give the accounts of a Job, by Batch."""
+
+    def close(self) -> None:
+        """Let go of the store."""
+
+
+def check_move(job: Job | None, job_id: str, status: JobStatus, counts: Counts | None) -> None:
+    """Raise ValueError unless this Job may move to this status."""
+    if job is None:
+        raise ValueError(f"there is no job {job_id}")
+    if status not in MOVES[job.status]:
+        raise ValueError(f"job {job_id} cannot move from {job.status} to {status}")
+    if status.is_final != (counts is not None):
+        raise ValueError("counts are written with a final status, and only with one")

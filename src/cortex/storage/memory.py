@@ -1,0 +1,114 @@
+"""The simplest thing that keeps the ledger's contract: dictionaries."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
+from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move
+
+
+class MemoryLedger(Ledger):
+    """A ledger that forgets when it is let go of: for tests, and to say what the contract means."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._boot_id: str | None = None
+        self._deployed: dict[str, str] = {}
+        self._versions: dict[str, Version] = {}
+        self._jobs: dict[str, Job] = {}
+        self._segments: dict[str, list[SegmentRange]] = {}
+        self._workers: dict[str, WorkerRecord] = {}
+        self._deaths: dict[tuple[str, int], Death] = {}
+
+    def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
+        restarted = self._boot_id is not None and self._boot_id != boot_id
+        self._epoch, self._boot_id = self._epoch + 1, boot_id
+        return self._epoch, restarted
+
+    def deploy(self, version: Version) -> None:
+        self._versions[version.api_id] = version
+        self._deployed[version.api_name] = version.api_id
+
+    def versions(self) -> Sequence[Version]:
+        return [self._versions[self._deployed[name]] for name in sorted(self._deployed)]
+
+    def version(self, api_id: str) -> Version | None:
+        return self._versions.get(api_id)
+
+    def project_ids(self) -> set[str]:
+        return {version.project_id for version in self._versions.values()}
+
+    def delete_api(self, api_name: str) -> None:
+        for job in self.jobs(api_name):
+            del self._jobs[job.id], self._segments[job.id]
+            self._workers = {name: record for name, record in self._workers.items() if record.job_id != job.id}
+            self._deaths = {key: death for key, death in self._deaths.items() if key[0] != job.id}
+        self._deployed.pop(api_name, None)
+        self._versions = {key: version for key, version in self._versions.items() if version.api_name != api_name}
+
+    def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
+        self._jobs[job.id] = job
+        self._segments[job.id] = list(segments)
+
+    def job(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def jobs(self, api_name: str) -> Sequence[Job]:
+        return sorted((job for job in self._jobs.values() if job.api_name == api_name), key=lambda job: job.id)
+
+    def jobs_in_progress(self) -> Sequence[Job]:
+        return sorted((job for job in self._jobs.values() if not job.is_final), key=lambda job: job.id, reverse=True)
+
+    def newest_job_id(self) -> str | None:
+        return min(self._jobs, default=None)
+
+    def segments(self, job_id: str) -> Sequence[SegmentRange]:
+        return list(self._segments.get(job_id, []))
+
+    def move(
+        self,
+        job_id: str,
+        status: JobStatus,
+        *,
+        at_ns: int,
+        reason: str | None = None,
+        counts: Counts | None = None,
+        busy_seconds: float = 0.0,
+    ) -> Job:
+        job = self._jobs.get(job_id)
+        check_move(job, job_id, status, counts)
+        assert job is not None  # noqa: S101 - checked
+        job = replace(job, status=status, status_reason=reason or job.status_reason)
+        if status is JobStatus.RUNNING:
+            job = replace(job, started_at_ns=at_ns)
+        if counts is not None:
+            job = replace(job, ended_at_ns=at_ns, final_counts=counts, busy_seconds=busy_seconds)
+        self._jobs[job_id] = job
+        return job
+
+    def start_hook(self, job_id: str, worker: str) -> None:
+        if self._jobs[job_id].hook_worker is not None:
+            raise ValueError(f"on_job_complete of job {job_id} was started before")
+        self._jobs[job_id] = replace(self._jobs[job_id], hook_worker=worker)
+
+    def add_worker(self, record: WorkerRecord) -> None:
+        self._workers.setdefault(record.worker, record)
+
+    def end_worker(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
+    def workers(self, job_id: str) -> Sequence[WorkerRecord]:
+        return [self._workers[name] for name in sorted(self._workers) if self._workers[name].job_id == job_id]
+
+    def charge_death(self, job_id: str, batch: int, *, cause: str, out_of_memory: bool) -> Death:
+        earlier = self._deaths.get((job_id, batch))
+        count = earlier.deaths + 1 if earlier else 1
+        death = Death(batch=batch, deaths=count, cause=cause, out_of_memory=out_of_memory)
+        self._deaths[job_id, batch] = death
+        return death
+
+    def deaths(self, job_id: str) -> Sequence[Death]:
+        return [self._deaths[key] for key in sorted(self._deaths) if key[0] == job_id]
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,72 @@
+"""The pages of a Job's Workers, as the operator writes and reads them (domain.batch.Page says what is on them)."""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from cortex.domain.batch import HookState, Page
+from cortex.domain.layout import JobFolder
+
+_WORDS = struct.Struct(f"@{Page.SIZE // 8}Q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageContent:
+    """What a page says at one moment."""
+
+    current: int | None
+    finished: int
+    busy_seconds: float
+    hook: HookState
+    started_at_ns: int
+    token: int
+    first: int
+    limit: int
+
+
+def create_page(folder: JobFolder, worker: str) -> None:
+    """Make an empty page, in full: a Worker's store into a hole on a full disk would kill it."""
+    with folder.page(worker).open("wb") as file:
+        file.write(bytes(Page.SIZE))
+
+
+def read_page(folder: JobFolder, worker: str) -> PageContent:
+    """Read a page; one that is missing or cut short says nothing."""
+    return _read(folder.page(worker))
+
+
+def _read(path: Path) -> PageContent:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    words = _WORDS.unpack(data.ljust(Page.SIZE, b"\0")[: Page.SIZE])
+    return PageContent(
+        current=words[Page.CURRENT] - 1 if words[Page.CURRENT] else None,
+        finished=words[Page.FINISHED],
+        busy_seconds=words[Page.BUSY_NS] / 1e9,
+        hook=HookState(words[Page.HOOK]),
+        started_at_ns=words[Page.STARTED_AT_NS],
+        token=words[Page.TOKEN],
+        first=words[Page.FIRST],
+        limit=words[Page.LIMIT],
+    )
+
+
+def write_lease(folder: JobFolder, worker: str, *, token: int, first: int, limit: int) -> None:
+    """Write on its page which Lease a Worker is about to get: the next operator reads it there."""
+    with folder.page(worker).open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), struct.pack("@QQQ", token, first, limit), 8 * Page.TOKEN)
+
+
+def write_limit(folder: JobFolder, worker: str, limit: int) -> None:
+    """Take back what a Worker has not begun from `limit` on."""
+    with folder.page(worker).open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), struct.pack("@Q", limit), 8 * Page.LIMIT)
+
+
+def work_done(folder: JobFolder) -> tuple[int, float]:
+    """Count the Batches that all Workers of a Job ever ended, and the seconds that they spent in them."""
+    pages = [_read(path) for path in folder.workers.glob("*.page")]
+    return sum(page.finished for page in pages), sum(page.busy_seconds for page in pages)

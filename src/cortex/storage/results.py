@@ -1,0 +1,106 @@
+"""The results of a Job, read from the Workers' parts.
+
+A Batch's result is visible when its state byte says so. Of two entries for one Batch (its Worker died between entry
+and byte) the one with the higher token counts; an entry whose checksum does not fit its bytes was cut short by a
+power failure and counts as absent.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cortex.domain.batch import ENTRY, ENTRY_FIELDS, BatchState, EntryKind, ResultEntry
+from cortex.domain.job import SegmentRange
+from cortex.domain.layout import JobFolder
+from cortex.storage.segments import States
+
+_ENTRY_TYPE: Final = np.dtype(ENTRY_FIELDS)
+_KINDS: Final = {BatchState.SUCCEEDED_WITH_ROWS: EntryKind.ROWS, BatchState.FAILED: EntryKind.FAILURE}
+
+
+class ResultDamaged(Exception):
+    """A Batch has succeeded with rows, but they cannot be read."""
+
+
+def read_rows(
+    folder: JobFolder, segments: Sequence[SegmentRange], first: int = 0, end: int | None = None
+) -> Iterator[bytes]:
+    """Give the rows of every Batch from `first` (to `end`) that has succeeded: JSON lines, in input order, by Batch.
+
+    Raises ResultDamaged when rows that must be there are not.
+    """
+    for segment in segments:
+        begin, stop = max(first, segment.first), segment.end if end is None else min(end, segment.end)
+        for batch, data in _read(folder, segment, BatchState.SUCCEEDED_WITH_ROWS, begin, stop):
+            if data is None:
+                raise ResultDamaged(f"the rows of batch {batch} are damaged")
+            yield data
+
+
+def read_failures(folder: JobFolder, segments: Sequence[SegmentRange]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give number and failure (type, message, traceback) of every Batch in which predict raised, in input order."""
+    for segment in segments:
+        for batch, data in _read(folder, segment, BatchState.FAILED, segment.first, segment.end):
+            if data is not None:
+                yield batch, json.loads(data)
+
+
+def batches_without_rows(folder: JobFolder, segment: SegmentRange) -> list[int]:
+    """Give the Batches that have succeeded with rows, but whose rows did not reach the disk before a power cut."""
+    read = _read(folder, segment, BatchState.SUCCEEDED_WITH_ROWS, segment.first, segment.end)
+    return [batch for batch, data in read if data is None]
+
+
+def _read(
+    folder: JobFolder, segment: SegmentRange, state: BatchState, first: int, end: int
+) -> Iterator[tuple[int, bytes | None]]:
+    """Give what each Batch in this state left; None where no entry is intact."""
+    if first >= end:
+        return
+    states = np.frombuffer(States(folder, segment).read(first, end), np.uint8)
+    wanted = np.flatnonzero(states == state) + first
+    if not len(wanted):
+        return
+    # The states were read first, so every Batch that is wanted has its entry by now.
+    indexes = sorted(folder.workers.glob("*.index"))
+    entries, parts = _entries(indexes, _KINDS[state], first, end)
+    starts = np.searchsorted(entries["batch"], wanted, "left").tolist()
+    ends = np.searchsorted(entries["batch"], wanted, "right").tolist()
+    with ExitStack() as stack:
+        files = [_open(stack, index.with_suffix(".rows")) for index in indexes]
+        for batch, start, stop in zip(wanted.tolist(), starts, ends, strict=True):
+            candidates = (_intact(files[parts[at]], ResultEntry(*entries[at].item())) for at in range(start, stop))
+            yield batch, next((data for data in candidates if data is not None), None)
+
+
+def _entries(
+    indexes: Sequence[Path], kind: EntryKind, first: int, end: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """Give the entries of these Batches and the part of each: by Batch, the highest token first."""
+    found, parts = [np.empty(0, _ENTRY_TYPE)], [np.empty(0, np.intp)]
+    for number, path in enumerate(indexes):
+        data = path.read_bytes()
+        entries = np.frombuffer(data[: len(data) // ENTRY.size * ENTRY.size], _ENTRY_TYPE)
+        entries = entries[(entries["batch"] >= first) & (entries["batch"] < end) & (entries["kind"] == kind)]
+        found.append(entries)
+        parts.append(np.full(len(entries), number, np.intp))
+    all_entries, all_parts = np.concatenate(found), np.concatenate(parts)
+    highest_token_first = np.iinfo(np.uint64).max - all_entries["token"]
+    order = np.lexsort((highest_token_first, all_entries["batch"]))
+    return all_entries[order], all_parts[order]
+
+
+def _open(stack: ExitStack, path: Path) -> int:
+    return stack.enter_context(path.open("rb", buffering=0)).fileno()
+
+
+def _intact(file: int, entry: ResultEntry) -> bytes | None:
+    data = os.pread(file, entry.length, entry.offset)
+    return data if len(data) == entry.length and zlib.crc32(data) == entry.checksum else None

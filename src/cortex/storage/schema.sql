@@ -1,0 +1,77 @@
+-- The ledger. The checks repeat what the domain promises, so that no writer can break it.
+
+CREATE TABLE operator (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch INTEGER NOT NULL,
+    boot_id TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE versions (
+    api_id TEXT PRIMARY KEY,
+    api_name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    deployed_at_ns INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE apis (
+    name TEXT PRIMARY KEY,
+    api_id TEXT NOT NULL REFERENCES versions (api_id),
+    endpoint TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY CHECK (length(id) = 16),
+    api_name TEXT NOT NULL,
+    api_id TEXT NOT NULL REFERENCES versions (api_id),
+    workers INTEGER NOT NULL CHECK (workers >= 1),
+    config TEXT,
+    batch_size INTEGER NOT NULL CHECK (batch_size >= 1),
+    item_count INTEGER NOT NULL,
+    total_batch_count INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    created_at_ns INTEGER NOT NULL,
+    started_at_ns INTEGER,
+    ended_at_ns INTEGER,
+    hook_worker TEXT,
+    succeeded INTEGER,
+    failed INTEGER,
+    in_queue INTEGER,
+    busy_seconds REAL NOT NULL DEFAULT 0,
+    CHECK ((ended_at_ns IS NULL) = (succeeded IS NULL)),
+    CHECK (succeeded IS NULL OR succeeded + failed + in_queue = total_batch_count)
+) STRICT;
+
+CREATE INDEX jobs_by_api ON jobs (api_name, id);
+CREATE INDEX jobs_in_progress ON jobs (id) WHERE ended_at_ns IS NULL;
+
+CREATE TABLE segments (
+    job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    count INTEGER NOT NULL CHECK (count >= 1),
+    PRIMARY KEY (job_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workers (
+    worker TEXT PRIMARY KEY,
+    job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    supervisor TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    process_started_at REAL NOT NULL,
+    is_gone INTEGER NOT NULL DEFAULT 0 CHECK (is_gone IN (0, 1))
+) STRICT;
+
+CREATE INDEX workers_by_job ON workers (job_id) WHERE is_gone = 0;
+
+CREATE TABLE deaths (
+    job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    batch INTEGER NOT NULL,
+    deaths INTEGER NOT NULL CHECK (deaths >= 1),
+    cause TEXT NOT NULL,
+    out_of_memory INTEGER NOT NULL CHECK (out_of_memory IN (0, 1)),
+    PRIMARY KEY (job_id, batch)
+) STRICT, WITHOUT ROWID;

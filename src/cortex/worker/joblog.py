@@ -1,0 +1,58 @@
+"""The log of a Job, as a supervisor writes to it: whole lines, and not without end."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+_OWN_LINE: Final = b":INFO:processing batch "
+_OWN_SHARE: Final = 0.75
+"""Our own lines may fill this much of the limit; the rest is kept for what the user prints."""
+
+
+class BoundedLog:
+    """Appends the output of one Worker to the log that all Workers of a Job share.
+
+    Lines of several Workers never mix, and a flood is dropped, not held back: a Worker that prints a gigabyte runs
+    on. When it closes, one line says how many lines were dropped.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._limit_bytes = limit_bytes
+        self._unfinished = b""
+        self._dropped_own = 0
+        self._dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """Append the whole lines in `data`; keep an unfinished one for the next call, within reason."""
+        lines, newline, rest = (self._unfinished + data).rpartition(b"\n")
+        if len(rest) > self._limit_bytes:
+            lines, newline, rest = lines + newline + rest, b"\n", b""
+        self._unfinished = rest
+        if newline:
+            self._append(lines + newline)
+
+    def close(self) -> None:
+        """Append what is left."""
+        if self._unfinished:
+            self._append(self._unfinished + b"\n")
+        if self._dropped_own or self._dropped:
+            notice = (
+                f"the log has reached its limit of {self._limit_bytes} bytes (--log-limit): "
+                f"{self._dropped_own} 'processing batch' lines and {self._dropped} others were dropped\n"
+            )
+            os.write(self._file, notice.encode())
+        os.close(self._file)
+
+    def _append(self, lines: bytes) -> None:
+        size = os.fstat(self._file).st_size + len(lines)
+        if size > self._limit_bytes:
+            own = lines.count(_OWN_LINE)
+            self._dropped_own += own
+            self._dropped += lines.count(b"\n") - own
+            return
+        if size > self._limit_bytes * _OWN_SHARE:
+            kept = [line for line in lines.splitlines(keepends=True) if _OWN_LINE not in line]
+            self._dropped_own += lines.count(b"\n") - len(kept)
+            lines = b"".join(kept)
+        os.write(self._file, lines)

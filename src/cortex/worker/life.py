@@ -1,0 +1,190 @@
+"""One Worker: construct the predictor, run leased Batches, run on_job_complete, end.
+
+Per Batch, in this order: the page names it (so a death has a suspect), the page's limit is read (so the operator can
+take back what has not begun), predict runs once, what it returned is written, the state byte is stored. The byte is
+the ending; a death anywhere before it leaves the Batch open.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Final
+
+from cortex.domain.batch import BatchState, EntryKind, HookState, Page
+from cortex.domain.frame import Frame
+from cortex.domain.identity import batch_id_prefix, batch_id_suffix
+from cortex.domain.layout import JobFolder
+from cortex.predictor import LoadedPredictor, construct, load
+from cortex.worker.link import Link, OperatorGone
+from cortex.worker.output import Output
+from cortex.worker.rows import RowsFile, decode, encode
+from cortex.worker.segment import LeasedSegment
+
+_PR_SET_PDEATHSIG: Final = 1
+_OWN_CODE: Final = (str(Path(__file__).parent.parent), "<frozen ")
+
+
+def main() -> int:
+    """Live as the Worker that the order on standard input describes; give the exit code."""
+    order = json.loads(sys.stdin.buffer.read())
+    _end_with(order["supervisor_pid"])
+    os.environ.update(order["env"])  # again: the project's .env was read after these were set
+    try:
+        return Worker(order, Output()).live()
+    except OperatorGone:
+        return 0
+
+
+def _end_with(supervisor: int) -> None:
+    """Let the kernel kill this process when its supervisor ends, so that no Worker is left without one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(0)
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(self, order: dict[str, Any], output: Output) -> None:
+        self._order = order
+        self._output = output
+        self._folder = JobFolder(Path(order["folder"]))
+        self._phase = "initializing"
+        self._token = 0
+        self._predictor: LoadedPredictor | None = None
+        with self._folder.page(order["worker"]).open("r+b") as file:
+            self._page = memoryview(mmap.mmap(file.fileno(), Page.SIZE)).cast("Q")
+        self._rows = RowsFile(self._folder.rows(order["worker"]), self._folder.index(order["worker"]))
+        self._segment: LeasedSegment | None = None
+        self._batch_id_prefix = batch_id_prefix(order["job_id"])
+        self._link = Link(Path(order["channel"]), self._hello)
+
+    def live(self) -> int:
+        """Do what the operator says until it says that this Worker is done."""
+        try:
+            self._predictor = self._construct()
+        except BaseException as error:
+            print(_traceback(error))  # noqa: T201 - to the Job's log
+            self._output.flush()
+            self._link.send({"type": "init_failed", "error": _summary(error)})
+            return 1
+        self._phase = "ready"
+        self._link.send({"type": "ready", "has_hook": self._predictor.has_on_job_complete})
+        while True:
+            frame = self._link.receive()
+            if frame["type"] == "lease":
+                self._run(frame, self._predictor)
+            elif frame["type"] == "run_hook":
+                self._run_hook(self._predictor)
+            elif frame["type"] == "finish":
+                self._output.log(frame["message"])
+                self._output.close()
+                return 0
+            elif frame["type"] == "end":
+                return 0
+
+    def _hello(self) -> Frame:
+        has_hook = self._predictor is not None and self._predictor.has_on_job_complete
+        return {
+            "type": "hello",
+            "role": "worker",
+            "worker": self._order["worker"],
+            "phase": self._phase,
+            "has_hook": has_hook,
+        }
+
+    def _construct(self) -> LoadedPredictor:
+        order = self._order
+        self._output.log(f"loading the predictor from {order['predictor_path']}")
+        os.chdir(order["project"])
+        sys.path.insert(0, str(Path(order["project"], order["python_path"] or "")))
+        return construct(load(order["predictor_path"]), config=order["config"], job_spec=order["job_spec"])
+
+    def _run(self, lease: Frame, predictor: LoadedPredictor) -> None:
+        self._token = lease["token"]
+        if self._segment is None or self._segment.number != lease["segment"]:
+            if self._segment is not None:
+                self._segment.close()
+            self._segment = LeasedSegment(self._folder, lease["segment"], lease["segment_first"])
+        finished, seconds = self._run_batches(lease, self._segment, predictor)
+        self._page[Page.CURRENT] = 0
+        self._output.flush()
+        token, self._token = self._token, 0
+        self._link.send({"type": "lease_ended", "token": token, "finished": finished, "seconds": seconds})
+
+    def _run_batches(self, lease: Frame, segment: LeasedSegment, predictor: LoadedPredictor) -> tuple[int, float]:
+        page, states, log_at, clock = self._page, segment.states, self._output.log_at, time.time_ns
+        finished = 0
+        began_at_ns = clock()
+        for batch, payload in segment.batches(lease["first"], lease["end"]):
+            started_at_ns = clock()
+            page[Page.STARTED_AT_NS] = started_at_ns
+            page[Page.CURRENT] = batch + 1
+            if batch >= page[Page.LIMIT]:
+                break
+            identity = self._batch_id_prefix + batch_id_suffix(self._order["job_id"], batch)
+            log_at(started_at_ns, f"processing batch {identity}")
+            state = self._run_batch(batch, identity, payload, predictor)
+            states[batch - lease["segment_first"]] = state
+            finished += 1
+            page[Page.FINISHED] += 1
+            page[Page.BUSY_NS] += max(0, clock() - started_at_ns)
+        return finished, (clock() - began_at_ns) / 1e9
+
+    def _run_batch(self, batch: int, identity: str, payload: bytes, predictor: LoadedPredictor) -> BatchState:
+        """Run predict over one Batch and keep what came of it; give how the Batch ended."""
+        try:
+            items = decode(payload)
+            count = len(items)
+            value = predictor.predict(items, identity)
+            if value is None:
+                return BatchState.SUCCEEDED
+            rows, row_count = encode(value, count)
+            self._rows.append(batch, self._token, EntryKind.ROWS, rows, row_count)
+        except (Exception, SystemExit) as error:
+            self._output.log(f"failed to process batch {identity}", "ERROR")
+            print(_traceback(error))  # noqa: T201
+            self._keep_failure(batch, error)
+            return BatchState.FAILED
+        return BatchState.SUCCEEDED_WITH_ROWS
+
+    def _keep_failure(self, batch: int, error: BaseException) -> None:
+        failure = {"type": type(error).__name__, "message": str(error), "traceback": _traceback(error)}
+        data = json.dumps(failure).encode() + b"\n"
+        try:
+            self._rows.append(batch, self._token, EntryKind.FAILURE, data, 1)
+        except OSError as storing:  # a full disk: the log has the failure, and the Batch has failed all the same
+            self._output.log(f"the failure could not be stored: {storing}", "ERROR")
+
+    def _run_hook(self, predictor: LoadedPredictor) -> None:
+        self._page[Page.HOOK] = HookState.STARTED
+        self._output.log("executing on_job_complete")
+        error_summary = None
+        try:
+            predictor.on_job_complete()
+            self._page[Page.HOOK] = HookState.SUCCEEDED
+        except (Exception, SystemExit) as error:
+            print(_traceback(error))  # noqa: T201
+            error_summary = _summary(error)
+            self._page[Page.HOOK] = HookState.FAILED
+        self._output.flush()
+        self._link.send({"type": "hook_ended", "error": error_summary})
+
+
+def _summary(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _traceback(error: BaseException) -> str:
+    """Show where the user's code raised, without the frames of ours that led there."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__)).rstrip()

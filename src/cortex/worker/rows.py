@@ -1,0 +1,102 @@
+"""What predict returned, as JSON lines, and where a Worker keeps it until the Job's results are read."""
+
+import json
+import os
+import re
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from cortex.domain.batch import ENTRY, EntryKind, ResultEntry
+
+orjson: ModuleType | None
+try:
+    import orjson
+except ImportError:  # a user's environment may lack it
+    orjson = None
+
+_LONG_NUMBER: Final = re.compile(rb"\d{19}")
+
+
+class NotJson(Exception):
+    """What predict returned cannot be written as JSON."""
+
+
+def _dumps(value: Any) -> bytes:
+    if orjson is not None:
+        with suppress(TypeError):  # it knows no integers beyond 64 bits; what nothing knows is refused below
+            fast: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+            return fast
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def decode(payload: bytes) -> list[Any]:
+    """Turn the payload of a Batch into the list that predict gets."""
+    items: list[Any]
+    # The fast decoder turns integers beyond 64 bits into floats, and refuses half a surrogate pair.
+    if orjson is not None and not _LONG_NUMBER.search(payload):
+        with suppress(ValueError):
+            items = orjson.loads(payload)
+            return items
+    items = json.loads(payload)
+    return items
+
+
+def encode(value: Any, payload_length: int) -> tuple[bytes, int]:
+    """Turn what predict returned into JSON lines, and count them.
+
+    A list (tuple, array) as long as the payload is one row an item; anything else is one row. Raises NotJson.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    rows = value if isinstance(value, list | tuple) and len(value) == payload_length else [value]
+    try:
+        return b"".join([_dumps(row) + b"\n" for row in rows]), len(rows)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJson(
+            f"predict returned a value that is not JSON: {error}."
+            " Return None, or a JSON value such as a list with one row per item"
+        ) from error
+
+
+class RowsFile:
+    """The append-only file of one Worker's rows, and its index.
+
+    Promise: when `append` returns, bytes and entry are in the page cache, so the Batch's state byte may be stored.
+    """
+
+    def __init__(self, rows: Path, index: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._rows = os.open(rows, flags, 0o600)
+        self._index = os.open(index, flags, 0o600)
+        self._end = os.fstat(self._rows).st_size
+
+    def append(self, batch: int, token: int, kind: EntryKind, data: bytes, rows: int) -> None:
+        """Keep what a Batch returned. Raises OSError, for example when the disk is full, and keeps nothing then."""
+        entry = ResultEntry(batch, token, self._end, len(data), rows, kind, zlib.crc32(data))
+        try:
+            _write_all(self._rows, data)
+        except OSError:
+            os.ftruncate(self._rows, self._end)
+            raise
+        self._end += len(data)
+        _write_all(self._index, ENTRY.pack(*entry))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        os.close(self._rows)
+        os.close(self._index)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    written = os.write(file, data)
+    while written < len(data):
+        written += os.write(file, data[written:])
