@@ -1,0 +1,89 @@
+"""What to do next for a running Job: facts in, actions out."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from cortex.domain.job import JobStatus
+
+MAX_START_FAILURES: Final = 3
+"""After this many Workers in a row could not start, those that could go on alone."""
+
+MAX_DEATHS: Final = 3
+"""A Batch in which this many Workers died is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that the decision depends on."""
+
+    status: JobStatus
+    can_start: bool  # the environment is ready
+    workers_wanted: int
+    starting: int  # Workers without a predictor yet
+    ready: tuple[str, ...]  # Workers with a live predictor
+    live: int  # Workers of which anything may still come, released ones included
+    all_ended: bool  # no Batch is open
+    has_hook: bool | None  # None: no Worker has told yet
+    hook_was_started: bool
+    hook_is_over: bool
+    start_failures: int  # since a Worker last became ready
+    is_released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorkers:
+    """Start this many Workers."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartHook:
+    """Let this Worker run on_job_complete."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWorkers:
+    """Let the Workers end: there is nothing left for them to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the Job: nothing can happen to it any more."""
+
+
+Action = StartWorkers | StartHook | ReleaseWorkers | End
+
+
+def decide(facts: Facts) -> list[Action]:
+    """Decide what to do now. To be asked again after every event; what is under way is not asked for again."""
+    if facts.status is JobStatus.STOPPING:
+        return _wind_up(facts)
+    if not facts.can_start:
+        return []
+    cannot_start = facts.start_failures > 0 and not facts.ready and facts.starting == 0
+    if not facts.all_ended:
+        if cannot_start:
+            return _wind_up(facts)
+        missing = facts.workers_wanted - facts.starting - len(facts.ready)
+        return [StartWorkers(missing)] if missing > 0 and _is_worth_a_try(facts) else []
+    if facts.hook_is_over or facts.has_hook is False or cannot_start:
+        return _wind_up(facts)
+    if facts.hook_was_started:
+        return []
+    if facts.ready:
+        return [StartHook(facts.ready[0])]
+    return [StartWorkers(1)] if facts.starting == 0 else []
+
+
+def _is_worth_a_try(facts: Facts) -> bool:
+    """False once a first Worker could not start: those started with it show whether any can."""
+    return facts.start_failures == 0 or (bool(facts.ready) and facts.start_failures < MAX_START_FAILURES)
+
+
+def _wind_up(facts: Facts) -> list[Action]:
+    if facts.live == 0:
+        return [End()]
+    return [] if facts.is_released else [ReleaseWorkers()]

@@ -1,0 +1,341 @@
+"""All Jobs: submit, stop, and what becomes of them while this operator and the earlier ones live."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cortex.domain.batch import BatchState
+from cortex.domain.ending import Exit
+from cortex.domain.errors import EnvironmentFailed, JobNotFound, JobNotInProgress
+from cortex.domain.frame import Frame
+from cortex.domain.identity import job_id, job_id_before
+from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
+from cortex.domain.layout import JobFolder
+from cortex.domain.lease import token
+from cortex.engines.engine import Engine, EngineListener
+from cortex.operator.dispatch import Dispatch
+from cortex.operator.joblog import append_line
+from cortex.operator.run import Connection, JobRun, Surroundings, WorkerSetup
+from cortex.operator.status import rfc3339
+from cortex.operator.submission import Submission
+from cortex.storage.ledger import Ledger, Version, WorkerRecord
+from cortex.storage.pages import work_done
+from cortex.storage.results import batches_without_rows
+from cortex.storage.segments import States, write_segments
+
+_RETURN_SECONDS: Final = 1.5
+"""How long the Workers of an earlier operator have to come back: their supervisor retries every 50 ms."""
+
+
+class Preparation(Protocol):
+    """Who makes the environment of a version ready."""
+
+    def prepare(
+        self,
+        version: Version,
+        log: Callable[[str], None],
+        done: Callable[[Path | EnvironmentFailed], None],
+    ) -> None:
+        """Have it ready; tell the log how it goes and `done`, later, with its interpreter or why there is none."""
+
+    def state(self, version: Version) -> Mapping[str, str]:
+        """Say how far the environment of a version is: `status` and `message`."""
+
+    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
+        """Give what the Workers of a Job are started with."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Jobs(EngineListener):
+    """See the module. All methods are called from the operator's thread."""
+
+    ledger: Ledger
+    root: Path
+    preparation: Preparation
+    now_ns: Callable[[], int]
+    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
+    background: Callable[[Callable[[], None], Callable[[], None]], None]
+    engine: Engine = field(init=False)
+    _epoch: int = 0
+    _counter: Iterator[int] = field(default_factory=lambda: count(1))
+    _newest_id: str | None = None
+    _runs: dict[str, JobRun] = field(default_factory=dict)
+    _when_ended: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+
+    def folder(self, job: str) -> JobFolder:
+        """Give the folder of a Job."""
+        return JobFolder(self.root / job)
+
+    # What users ask for
+
+    def new_job_id(self) -> str:
+        """Name the next Job; it sorts before every other one, whatever the clock says."""
+        candidate = job_id(self.now_ns())
+        if self._newest_id is not None and candidate >= self._newest_id:
+            candidate = job_id_before(self._newest_id)
+        self._newest_id = candidate
+        return candidate
+
+    def write_dataset(self, job: str, submission: Submission) -> list[SegmentRange]:
+        """Write the Batches of a submission to the disk. Slow for a large one; may be called from any thread."""
+        return write_segments(self.folder(job), submission.batches)
+
+    def submit(self, job_id_: str, version: Version, submission: Submission, segments: Sequence[SegmentRange]) -> Job:
+        """Record a Job whose dataset has been written. When this returns, it may be acknowledged."""
+        job = Job(
+            id=job_id_,
+            api_name=version.api_name,
+            api_id=version.api_id,
+            workers=submission.workers,
+            config=submission.config,
+            batch_size=submission.batch_size,
+            item_count=submission.item_count,
+            total_batch_count=len(submission.batches),
+            status=JobStatus.ENQUEUING,
+            created_at_ns=self.now_ns(),
+        )
+        self.ledger.add_job(job, segments)
+        return job
+
+    def enqueue(self, job: Job) -> None:
+        """Bring a recorded Job to RUNNING: the work that the submission's answer does not wait for."""
+        log = self.folder(job.id).log
+        append_line(log, "started enqueuing batches to queue")
+        append_line(
+            log,
+            f"partitioning {job.item_count} items found in job submission"
+            f" into {job.total_batch_count} batches of size {job.batch_size}",
+        )
+        append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
+        job = self.ledger.move(job.id, JobStatus.RUNNING, at_ns=self.now_ns())
+        append_line(log, "spinning up workers...")
+        self._run(job, missing=set())
+
+    def stop(self, job_id_: str, when_ended: Callable[[], None]) -> None:
+        """Stop a Job; tell when it has ended. Raises JobNotInProgress when it has ended already."""
+        run = self._runs.get(job_id_)
+        if run is None:
+            raise JobNotInProgress(f"job {job_id_} has already ended")
+        self._when_ended.setdefault(job_id_, []).append(when_ended)
+        if run.job.status is not JobStatus.STOPPING:
+            run.stop()
+
+    def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
+        """Tell when a Job has ended; at once if it has."""
+        if job_id_ in self._runs:
+            self._when_ended.setdefault(job_id_, []).append(when_ended)
+        else:
+            when_ended()
+
+    def delete(self, api_name: str) -> None:
+        """Remove the files of all Jobs of an API, none of which is in progress."""
+        for job in self.ledger.jobs(api_name):
+            shutil.rmtree(self.folder(job.id).root, ignore_errors=True)
+
+    # What users see
+
+    def job(self, api_name: str, job_id_: str) -> Job:
+        """Give a Job of an API. Raises JobNotFound."""
+        job = self.ledger.job(job_id_)
+        if job is None or job.api_name != api_name:
+            raise JobNotFound(f"there is no job {job_id_} of {api_name}", hint=f"cortex get {api_name}")
+        return job
+
+    def counts(self, job: Job) -> Counts:
+        """Count the Batches of a Job."""
+        if job.final_counts is not None:
+            return job.final_counts
+        run = self._runs.get(job.id)
+        return run.dispatch.counts() if run else Counts(in_queue=job.total_batch_count)
+
+    def work_done(self, job: Job) -> tuple[int, float]:
+        """Count the Batches that Workers have ended, and the seconds that they spent in them."""
+        if job.final_counts is not None:
+            return job.final_counts.succeeded + job.final_counts.failed, job.busy_seconds
+        return work_done(self.folder(job.id))
+
+    def worker_counts(self, job: Job) -> dict[str, int] | None:
+        """Count the Workers of a running Job, by how far they are."""
+        run = self._runs.get(job.id)
+        return run.worker_counts() if run and job.status is JobStatus.RUNNING else None
+
+    # What happens
+
+    def recover(self, boot_id: str) -> None:
+        """Begin this operator's epoch and take over what the earlier ones left."""
+        self._epoch, machine_restarted = self.ledger.begin_epoch(boot_id)
+        self._newest_id = self.ledger.newest_job_id()
+        self._remove_leftovers()
+        for job in self.ledger.jobs_in_progress():
+            if machine_restarted:
+                self._open_what_was_lost(job)
+            if job.status is JobStatus.ENQUEUING:
+                self.enqueue(job)
+            else:
+                records = self.ledger.workers(job.id)
+                self._run(job, missing={record.worker for record in records})
+                for record in records if machine_restarted else []:
+                    self.worker_exited(record.worker, Exit(status=None, detail="ended with the machine"))
+        missing = {worker for run in self._runs.values() for worker in run.missing}
+        if missing:
+            self.call_later(_RETURN_SECONDS, self._give_up_the_missing)
+
+    def sync(self) -> None:
+        """Bring what has ended since the last call to the disk. Slow; to be called from a thread of its own."""
+        for run in list(self._runs.values()):
+            run.sync()
+
+    def pause(self) -> None:
+        """Hand out nothing more, and take back what has not begun: this operator is about to end."""
+        for run in self._runs.values():
+            run.pause()
+
+    @property
+    def is_quiet(self) -> bool:
+        """True once no Worker is in a Batch."""
+        return all(run.is_quiet for run in self._runs.values())
+
+    def workers_ended(self) -> None:
+        """Write down that the engine has ended all Workers: the next operator need not look for them."""
+        for run in self._runs.values():
+            for worker in run.workers:
+                self.ledger.end_worker(worker)
+
+    def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
+        """A Worker introduces itself."""
+        run = self._run_of(worker)
+        if run is None:
+            connection.send({"type": "end"})
+        else:
+            run.worker_connected(worker, connection, hello)
+
+    def worker_says(self, worker: str, frame: Frame) -> None:
+        """A Worker tells of its life."""
+        if run := self._run_of(worker):
+            run.worker_says(worker, frame)
+
+    def worker_disconnected(self, worker: str, connection: Connection) -> None:
+        """The connection of a Worker is closed."""
+        if run := self._run_of(worker):
+            run.worker_disconnected(worker, connection)
+
+    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+        """See EngineListener."""
+        run = self._run_of(worker)
+        if run is None:
+            self.engine.stop(worker, at_once=True)
+            return
+        record = WorkerRecord(
+            worker=worker, job_id=run.job.id, supervisor=supervisor, pid=pid, process_started_at=process_started_at
+        )
+        run.worker_started(worker, record)
+
+    def worker_drained(self, worker: str) -> None:
+        """See EngineListener."""
+        if run := self._run_of(worker):
+            run.worker_drained(worker)
+
+    def worker_exited(self, worker: str, ending: Exit) -> None:
+        """See EngineListener."""
+        if run := self._run_of(worker):
+            run.worker_exited(worker, ending)
+        else:
+            self.ledger.end_worker(worker)
+        self._maybe_idle()
+
+    def _run_of(self, worker: str) -> JobRun | None:
+        return self._runs.get(worker.partition("-")[0])
+
+    def _run(self, job: Job, missing: set[str]) -> None:
+        version = self.ledger.version(job.api_id)
+        if version is None:
+            raise LookupError(f"job {job.id} is of version {job.api_id}, which is not in the ledger")
+        folder = self.folder(job.id)
+        run = JobRun(
+            job=job,
+            folder=folder,
+            dispatch=Dispatch(
+                folder,
+                self.ledger.segments(job.id),
+                workers=job.workers,
+                next_token=lambda: token(self._epoch, next(self._counter)),
+                suspects=[death.batch for death in self.ledger.deaths(job.id)],
+            ),
+            job_spec=job_spec(job),
+            around=Surroundings(
+                ledger=self.ledger,
+                engine=self.engine,
+                now_ns=self.now_ns,
+                call_later=self.call_later,
+                background=self.background,
+            ),
+            ended=self._ended,
+            missing=missing,
+        )
+        self._runs[job.id] = run
+        if not missing:
+            run.dispatch.fill()
+        if job.status is JobStatus.STOPPING:
+            run.go_on()
+        else:
+            self._prepare(run, version)
+
+    def _prepare(self, run: JobRun, version: Version) -> None:
+        def done(outcome: Path | EnvironmentFailed) -> None:
+            if isinstance(outcome, EnvironmentFailed):
+                append_line(run.folder.log, str(outcome))
+                run.fail_to_start(outcome.message)
+            else:
+                run.environment_ready(self.preparation.setup(version, outcome, run.job))
+
+        self.preparation.prepare(version, lambda line: append_line(run.folder.log, line), done)
+
+    def _ended(self, job: Job) -> None:
+        run = self._runs.pop(job.id)
+        for worker in run.workers:
+            self.engine.stop(worker, at_once=False)
+        for tell in self._when_ended.pop(job.id, []):
+            tell()
+        self._maybe_idle()
+
+    def _maybe_idle(self) -> None:
+        if not self._runs:
+            self.engine.idle()
+
+    def _give_up_the_missing(self) -> None:
+        """Make sure that the Workers which have not come back are gone, and go on without them."""
+        for run in list(self._runs.values()):
+            for record in self.ledger.workers(run.job.id) if run.missing else []:
+                if record.worker in run.missing:
+                    self.engine.end_lost(record.worker, pid=record.pid, process_started_at=record.process_started_at)
+
+    def _open_what_was_lost(self, job: Job) -> None:
+        """After a power cut, a state may be on the disk and its rows not: such a Batch is open again."""
+        folder = self.folder(job.id)
+        for segment in self.ledger.segments(job.id):
+            states = States(folder, segment)
+            for batch in batches_without_rows(folder, segment):
+                states.store(batch, BatchState.OPEN)
+
+    def _remove_leftovers(self) -> None:
+        """Remove the datasets of submissions that were never recorded."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for path in self.root.iterdir():
+            if self.ledger.job(path.name) is None:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def job_spec(job: Job) -> Mapping[str, Any]:
+    """Give what a predictor is told of its Job."""
+    return {
+        "job_id": job.id,
+        "api_name": job.api_name,
+        "config": job.config,
+        "workers": job.workers,
+        "total_batch_count": job.total_batch_count,
+        "created_time": rfc3339(job.created_at_ns),
+        "start_time": rfc3339(job.started_at_ns or job.created_at_ns),
+    }

@@ -1,0 +1,95 @@
+"""The operator: everything that can be asked of it, in one place."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cortex.configuration import BatchApi
+from cortex.domain.job import Job
+from cortex.operator.deployments import Deployed, Deployments
+from cortex.operator.jobs import Jobs, Preparation
+from cortex.operator.status import job_status, rfc3339
+from cortex.storage.ledger import Ledger, Version
+from cortex.storage.results import read_failures, read_rows
+from cortex.storage.segments import ended_prefix
+
+
+@dataclass(slots=True, kw_only=True)
+class Operator:
+    """See the module. All methods are called from the operator's thread, except where they say otherwise."""
+
+    ledger: Ledger
+    deployments: Deployments
+    jobs: Jobs
+    preparation: Preparation
+
+    def recover(self, boot_id: str) -> None:
+        """Go on where the earlier operators ended."""
+        self.deployments.recover()
+        self.jobs.recover(boot_id)
+
+    def deploy(self, apis: Sequence[BatchApi], project_id: str) -> list[Deployed]:
+        """Deploy APIs that have been checked, and begin to make the environments of what is new."""
+        deployed = self.deployments.deploy(apis, project_id)
+        for one in deployed:
+            if one.is_new:
+                self.preparation.prepare(one.version, lambda _: None, lambda _: None)
+        return deployed
+
+    def delete_api(self, name: str, when_deleted: Callable[[], None]) -> None:
+        """Stop the Jobs of an API, then remove it and its history; tell when that is done. Raises ApiNotFound."""
+        self.deployments.begin_delete(name)
+        waiting = {job.id for job in self.ledger.jobs(name) if not job.is_final}
+
+        def one_ended(job_id: str) -> None:
+            waiting.discard(job_id)
+            finish_if_all_ended()
+
+        def finish_if_all_ended() -> None:
+            if not waiting:
+                self.jobs.delete(name)
+                self.deployments.delete(name)
+                when_deleted()
+
+        for job_id in list(waiting):
+            self.jobs.stop(job_id, partial(one_ended, job_id))
+        finish_if_all_ended()
+
+    def describe_job(self, job: Job) -> dict[str, Any]:
+        """Describe where a Job stands, for users."""
+        return job_status(job, self.jobs.counts(job), self.jobs.work_done(job), self.jobs.worker_counts(job))
+
+    def describe_jobs(self, version: Version) -> list[dict[str, Any]]:
+        """Describe all Jobs of an API, newest first."""
+        return [self.describe_job(job) for job in self.ledger.jobs(version.api_name)]
+
+    def describe_api(self, version: Version) -> dict[str, Any]:
+        """Describe an API in the list of all."""
+        jobs = self.ledger.jobs(version.api_name)
+        latest = {"job_id": jobs[0].id, "created_time": rfc3339(jobs[0].created_at_ns)} if jobs else None
+        return {
+            "name": version.api_name,
+            "kind": version.kind,
+            "api_id": version.api_id,
+            "last_updated": rfc3339(version.deployed_at_ns),
+            "running_jobs": sum(not job.is_final for job in jobs),
+            "latest_job": latest,
+        }
+
+    def rows(self, job: Job, first: int, end: int) -> Iterator[bytes]:
+        """Give the rows of the Batches from `first` to `end` that have succeeded. May be used from any thread."""
+        return read_rows(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end)
+
+    def ended_prefix(self, job: Job, first: int) -> int:
+        """Give the number of the first Batch, from `first` on, that has not ended; the total if all have."""
+        return ended_prefix(self.jobs.folder(job.id), self.ledger.segments(job.id), first)
+
+    def failures(self, job: Job) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Give the Batches in which predict raised, and what. May be used from any thread."""
+        return read_failures(self.jobs.folder(job.id), self.ledger.segments(job.id))
+
+    def log(self, job: Job) -> Path:
+        """Give the log of a Job."""
+        return self.jobs.folder(job.id).log

@@ -1,0 +1,115 @@
+"""What a version needs before its Workers can start: an interpreter with its requirements, and their variables."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cortex.domain.errors import EnvironmentFailed
+from cortex.domain.job import Job
+from cortex.operator.run import WorkerSetup
+from cortex.predictor import merge_config
+from cortex.storage.ledger import Version
+
+_NOT_INHERITED: Final = (
+    "PYTHONDONTWRITEBYTECODE",  # a Worker that compiles the user's imports again at every start is slow
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+)
+
+
+class EnvironmentBuilder(Protocol):
+    """Who installs requirements."""
+
+    async def ensure(self, project: Path, requirements: Path, *, wants_gpu: bool, log: Callable[[str], None]) -> Path:
+        """Give the interpreter of the environment, built if need be. Raises EnvironmentFailed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Environments:
+    """Makes environments ready while the operator goes on. Versions without requirements run on `own_python`."""
+
+    builder: EnvironmentBuilder
+    own_python: Path
+    projects: Path
+    inherited: Mapping[str, str]
+    operator_endpoint: str = ""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _states: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def project(self, version: Version) -> Path:
+        """Give the folder of the version's project."""
+        return self.projects / version.project_id
+
+    def prepare(
+        self, version: Version, log: Callable[[str], None], done: Callable[[Path | EnvironmentFailed], None]
+    ) -> None:
+        """See operator.jobs.Preparation."""
+        if self._requirements(version) is None:
+            self._later(_call(done, self.own_python))
+        else:
+            self._later(self._build(version, log, done))
+
+    def state(self, version: Version) -> Mapping[str, str]:
+        """Say how far the environment of a version is: `status` and `message`."""
+        if self._requirements(version) is None:
+            return {"status": "none", "message": ""}
+        return self._states.get(version.api_id, {"status": "pending", "message": ""})
+
+    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
+        """See operator.jobs.Preparation."""
+        predictor = version.spec["predictor"]
+        inherited = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
+        return WorkerSetup(
+            python=python,
+            project=self.project(version),
+            predictor_path=predictor["path"],
+            python_path=predictor["python_path"],
+            config=merge_config(predictor["config"], job.config or {}),
+            inherited={**inherited, "PATH": f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"},
+            env={
+                **predictor["env"],
+                "CORTEX_OPERATOR_ENDPOINT": self.operator_endpoint,
+                "CORTEX_API_NAME": job.api_name,
+                "CORTEX_JOB_ID": job.id,
+            },
+        )
+
+    def cancel(self) -> None:
+        """Give up what is being built."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _requirements(self, version: Version) -> Path | None:
+        path = self.project(version) / "requirements.txt"
+        return path if path.is_file() else None
+
+    async def _build(
+        self, version: Version, log: Callable[[str], None], done: Callable[[Path | EnvironmentFailed], None]
+    ) -> None:
+        def tell(line: str) -> None:
+            self._states[version.api_id] = {"status": "building", "message": line}
+            log(line)
+
+        requirements = self._requirements(version) or Path()
+        wants_gpu = version.spec["compute"]["gpu"] > 0
+        try:
+            python = await self.builder.ensure(self.project(version), requirements, wants_gpu=wants_gpu, log=tell)
+        except EnvironmentFailed as error:
+            self._states[version.api_id] = {"status": "failed", "message": error.message}
+            done(error)
+        else:
+            self._states[version.api_id] = {"status": "ready", "message": ""}
+            done(python)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _call(done: Callable[[Path | EnvironmentFailed], None], python: Path) -> None:
+    done(python)

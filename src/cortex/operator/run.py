@@ -1,0 +1,485 @@
+"""One Job in progress: it hears what Workers do, asks `decide`, and does what is decided.
+
+Everything here runs in the operator's thread; what may take long is handed to `Surroundings.background`.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cortex.domain.batch import HookState
+from cortex.domain.ending import Exit
+from cortex.domain.frame import Frame
+from cortex.domain.identity import batch_id
+from cortex.domain.job import Counts, Job, JobStatus
+from cortex.domain.layout import JobFolder
+from cortex.domain.lease import TARGET_SECONDS, Lease, Pace
+from cortex.engines.engine import Engine, WorkerOrder
+from cortex.operator.decide import (
+    MAX_DEATHS,
+    End,
+    Facts,
+    ReleaseWorkers,
+    StartHook,
+    StartWorkers,
+    decide,
+)
+from cortex.operator.dispatch import Dispatch, LeaseLost
+from cortex.operator.joblog import append_line
+from cortex.storage.files import sync_file
+from cortex.storage.ledger import Ledger, WorkerRecord
+from cortex.storage.pages import create_page, read_page, work_done
+from cortex.storage.results import read_failures
+
+_SETTLE_SECONDS: Final = 0.005
+"""Long enough for a Worker to name on its page the Batch that it has begun."""
+
+
+class Connection(Protocol):
+    """A Worker on the channel."""
+
+    def send(self, frame: Frame) -> None:
+        """Send it a frame; lost if it is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a run needs of the operator."""
+
+    ledger: Ledger
+    engine: Engine
+    now_ns: Callable[[], int]
+    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
+    background: Callable[[Callable[[], None], Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """What every Worker of a Job is started with."""
+
+    python: Path
+    project: Path
+    predictor_path: str
+    python_path: str | None
+    config: Mapping[str, Any]
+    inherited: Mapping[str, str]  # variables that the project's .env may replace
+    env: Mapping[str, str]  # variables that it may not
+
+
+class Phase(Enum):
+    """How far a Worker is."""
+
+    PENDING = auto()  # ordered
+    INITIALIZING = auto()  # its process runs
+    READY = auto()  # it has a live predictor
+    RELEASED = auto()  # it was told to end
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """What the operator knows of one Worker."""
+
+    phase: Phase = Phase.PENDING
+    connection: Connection | None = None
+    is_drained: bool = False
+    pid: int | None = None  # known once the ledger has it; no Lease before
+
+    @property
+    def is_waiting(self) -> bool:
+        """True of a Worker that can be told what to do."""
+        return self.phase is Phase.READY and self.connection is not None and self.pid is not None
+
+
+@dataclass(slots=True, kw_only=True)
+class JobRun:
+    """See the module."""
+
+    job: Job
+    folder: JobFolder
+    dispatch: Dispatch
+    job_spec: Mapping[str, Any]
+    around: Surroundings
+    ended: Callable[[Job], None]
+    setup: WorkerSetup | None = None  # set when the environment is ready
+    missing: set[str] = field(default_factory=set)  # Workers of an earlier operator that have not been found yet
+    workers: dict[str, WorkerView] = field(default_factory=dict)
+    failed_workers: int = 0
+    succeeded_workers: int = 0
+    _start_failures: int = 0
+    _start_error: str | None = None
+    _has_hook: bool | None = None
+    _hook_is_over: bool = False
+    _hook_error: str | None = None
+    _is_ending: bool = False
+    _is_paused: bool = False
+    _is_hungry: bool = False
+    _is_watching_tail: bool = False
+
+    # What happens
+
+    def environment_ready(self, setup: WorkerSetup) -> None:
+        """Workers can be started from now on."""
+        self.setup = setup
+        self.go_on()
+
+    def fail_to_start(self, reason: str) -> None:
+        """No Worker of this Job can ever start."""
+        self._start_failures += 1
+        self._start_error = reason
+        self.go_on()
+
+    def stop(self) -> None:
+        """Hand out nothing more and cut off what runs; the Job ends when all Workers are gone."""
+        self.job = self.around.ledger.move(self.job.id, JobStatus.STOPPING, at_ns=self.around.now_ns())
+        append_line(self.folder.log, "received a request to stop the job, cleaning up...")
+        self.go_on()
+
+    def pause(self) -> None:
+        """Hand out nothing more, and take back what has not begun."""
+        self._is_paused = True
+        self.dispatch.take_back_all()
+
+    @property
+    def is_quiet(self) -> bool:
+        """True while no Worker holds a Lease."""
+        return not self.dispatch.has_leases
+
+    def worker_started(self, worker: str, record: WorkerRecord) -> None:
+        """A Worker's process runs; it may be one that an earlier operator started."""
+        if worker in self.missing:
+            self._find(worker, Phase.INITIALIZING)
+            self._resume()
+        view = self.workers[worker]
+        self.around.ledger.add_worker(record)
+        view.pid = record.pid
+        if view.phase is Phase.PENDING:
+            view.phase = Phase.INITIALIZING
+        self._feed([worker])
+
+    def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
+        """A Worker introduces itself; if it does so again, it holds no Lease: those are ended before."""
+        if worker in self.missing:
+            self._find(worker, Phase.INITIALIZING)
+            self._resume()
+        view = self.workers.get(worker)
+        if view is None:
+            connection.send({"type": "end"})
+            return
+        view.connection = connection
+        if hello["phase"] == "ready":
+            self.dispatch.release(worker)
+            self._read_hook(worker)
+            self._became_ready(worker, hello["has_hook"])
+
+    def worker_says(self, worker: str, frame: Frame) -> None:
+        """A Worker tells of its life."""
+        kind = frame["type"]
+        if kind == "lease_ended":
+            self._lease_ended(worker, frame)
+        elif kind == "ready":
+            self._became_ready(worker, frame["has_hook"])
+        elif kind == "init_failed":
+            self._start_error = frame["error"]
+        elif kind == "hook_ended":
+            self._read_hook(worker)
+            self._hook_error = frame["error"]
+            self.go_on()
+
+    def worker_disconnected(self, worker: str, connection: Connection) -> None:
+        """Its connection is closed; that alone says nothing about its process, whose exit will be told."""
+        view = self.workers.get(worker)
+        if view is not None and view.connection is connection:
+            view.connection = None
+
+    def worker_drained(self, worker: str) -> None:
+        """The log has all that it printed."""
+        if worker in self.workers:
+            self.workers[worker].is_drained = True
+            self.go_on()
+
+    def worker_exited(self, worker: str, ending: Exit) -> None:
+        """A Worker is gone for sure: its Lease goes back, and the Batch that it was in pays for it."""
+        self.around.ledger.end_worker(worker)
+        was_missing = worker in self.missing
+        if was_missing:
+            self._find(worker, Phase.READY)
+        view = self.workers.pop(worker, None)
+        if view is None:
+            return
+        suspect = self.dispatch.release(worker)
+        if view.phase is Phase.RELEASED:
+            self.succeeded_workers += 1
+        else:
+            self.failed_workers += 1
+            self._died(worker, view, ending, suspect)
+        if was_missing:
+            self._resume()
+        self.go_on()
+
+    # What follows
+
+    def go_on(self) -> None:
+        """Do what is to be done now."""
+        if self.missing or self._is_ending or self._is_paused:
+            return
+        for action in decide(self._facts()):
+            match action:
+                case StartWorkers(count):
+                    self._start_workers(count)
+                case StartHook(worker):
+                    self._start_hook(worker)
+                case ReleaseWorkers():
+                    self._release(self.workers)
+                case End():
+                    self._end()
+        self._feed(self.workers)
+
+    def _facts(self) -> Facts:
+        phases = [view.phase for view in self.workers.values()]
+        return Facts(
+            status=self.job.status,
+            can_start=self.setup is not None or self._start_failures > 0,
+            workers_wanted=self.job.workers,
+            starting=sum(view.phase is not Phase.RELEASED and not view.is_waiting for view in self.workers.values()),
+            ready=tuple(worker for worker, view in self.workers.items() if view.is_waiting),
+            live=sum(self._may_still_act(view) for view in self.workers.values()),
+            all_ended=self.dispatch.is_done,
+            has_hook=self._has_hook,
+            hook_was_started=self.job.hook_worker is not None,
+            hook_is_over=self._hook_is_over,
+            start_failures=self._start_failures,
+            is_released=phases.count(Phase.RELEASED) == len(phases),
+        )
+
+    def _may_still_act(self, view: WorkerView) -> bool:
+        """True while anything may come of a Worker: one that ends by itself only has to have said all it has to say."""
+        return self.job.status is JobStatus.STOPPING or not (view.is_drained and view.phase is Phase.RELEASED)
+
+    def _find(self, worker: str, phase: Phase) -> None:
+        """Take over a Worker of the earlier operator, with the Lease that its page says it holds."""
+        self.missing.discard(worker)
+        self.workers[worker] = WorkerView(phase=phase)
+        self.dispatch.adopt(worker)
+
+    def _resume(self) -> None:
+        """Queue what is open once all Workers of the earlier operator are found or gone, and not before."""
+        if not self.missing:
+            self.dispatch.fill()
+            self.go_on()
+
+    def _start_workers(self, count: int) -> None:
+        if self.setup is None:
+            return
+        for _ in range(count):
+            worker = f"{self.job.id}-{os.urandom(4).hex()}"
+            create_page(self.folder, worker)
+            self.workers[worker] = WorkerView()
+            self.around.engine.start(
+                WorkerOrder(
+                    worker=worker,
+                    job_id=self.job.id,
+                    folder=self.folder.root,
+                    log=self.folder.log,
+                    python=self.setup.python,
+                    project=self.setup.project,
+                    predictor_path=self.setup.predictor_path,
+                    python_path=self.setup.python_path,
+                    config=self.setup.config,
+                    job_spec=self.job_spec,
+                    inherited=self.setup.inherited,
+                    env=self.setup.env,
+                )
+            )
+
+    def _became_ready(self, worker: str, has_hook: bool) -> None:
+        view = self.workers[worker]
+        if view.phase is not Phase.RELEASED:
+            view.phase = Phase.READY
+        self._has_hook = has_hook
+        self._start_failures = 0
+        self.go_on()
+
+    def _lease_ended(self, worker: str, frame: Frame) -> None:
+        try:
+            self.dispatch.end_lease(worker, frame["token"], Pace(batches=frame["finished"], seconds=frame["seconds"]))
+        except LeaseLost:
+            return
+        if self.dispatch.is_done:
+            self.go_on()
+        elif self._is_hungry and self.dispatch.queued:
+            self._feed(self.workers)
+        else:
+            self._feed([worker])
+
+    def _feed(self, workers: Iterable[str]) -> None:
+        """Lease to those of these Workers that wait; where nothing is left to lease, see to it that no one hoards."""
+        if self.job.status is not JobStatus.RUNNING or self.missing or self._is_paused:
+            return
+        self._is_hungry = False
+        for worker in workers:
+            view = self.workers[worker]
+            if view.is_waiting and self.dispatch.held_by(worker) is None:
+                lease = self.dispatch.lease(worker)
+                if lease is None:
+                    self._is_hungry = True
+                elif view.connection is not None:
+                    view.connection.send(self._lease_frame(lease))
+        if self._is_hungry and not self.dispatch.is_done and not self._is_watching_tail:
+            self._is_watching_tail = True
+            self.around.call_later(TARGET_SECONDS, self._take_back_from_the_slowest)
+
+    def _lease_frame(self, lease: Lease) -> Frame:
+        return {
+            "type": "lease",
+            "token": lease.token,
+            "segment": lease.segment,
+            "segment_first": self.dispatch.segment(lease.segment).first,
+            "first": lease.first,
+            "end": lease.end,
+        }
+
+    def _take_back_from_the_slowest(self) -> None:
+        self._is_watching_tail = False
+        hoarding = self.dispatch.largest_unstarted() if self._is_hungry else None
+        if hoarding is None:
+            return
+        self.dispatch.take_back(hoarding)
+
+        def settled() -> None:
+            self.dispatch.shorten(hoarding)
+            self._feed(self.workers)
+
+        self.around.call_later(_SETTLE_SECONDS, settled)
+
+    def _died(self, worker: str, view: WorkerView, ending: Exit, suspect: int | None) -> None:
+        who = f"worker pid-{view.pid}" if view.pid else "a worker"
+        if worker == self.job.hook_worker and not self._hook_is_over:
+            self._read_hook(worker)
+            if not self._hook_is_over:
+                self._hook_is_over = True
+                self._hook_error = f"the worker that ran it {ending.cause}"
+        if self.job.status is JobStatus.STOPPING or self._is_paused:
+            return
+        if suspect is not None:
+            death = self.around.ledger.charge_death(
+                self.job.id, suspect, cause=ending.cause, out_of_memory=ending.is_out_of_memory
+            )
+            self.dispatch.suspect(suspect)
+            consequence = f"it is tried again, alone (death {death.deaths} of {MAX_DEATHS})"
+            if death.deaths >= MAX_DEATHS:
+                self.dispatch.give_up(suspect)
+                consequence = f"it is given up after {MAX_DEATHS} deaths"
+            name = batch_id(self.job.id, suspect)
+            append_line(self.folder.log, f"{who} {ending.cause} while it processed batch {name}: {consequence}")
+        elif view.phase is Phase.READY:
+            append_line(self.folder.log, f"{who} {ending.cause} between two batches: another one takes its place")
+        else:
+            self._start_failures += 1
+            self._start_error = self._start_error or f"it {ending.cause}"
+            append_line(self.folder.log, f"{who} {ending.cause} before its predictor was ready")
+
+    def _start_hook(self, worker: str) -> None:
+        connection = self.workers[worker].connection
+        if connection is None:
+            return
+        self.around.ledger.start_hook(self.job.id, worker)
+        self.job = replace(self.job, hook_worker=worker)
+        connection.send({"type": "run_hook"})
+        self._release([other for other in self.workers if other != worker])
+
+    def _read_hook(self, worker: str) -> None:
+        if worker != self.job.hook_worker:
+            return
+        hook = read_page(self.folder, worker).hook
+        if hook in (HookState.SUCCEEDED, HookState.FAILED):
+            self._hook_is_over = True
+            if hook is HookState.FAILED:
+                self._hook_error = self._hook_error or "it raised; the log has the traceback"
+
+    def _release(self, workers: Iterable[str]) -> None:
+        """Let Workers end: by themselves, or at once if the Job is stopped or they have not even begun."""
+        for worker in list(workers):
+            view = self.workers[worker]
+            if view.phase is Phase.RELEASED:
+                continue
+            can_end_by_itself = view.phase is Phase.READY and self.job.status is not JobStatus.STOPPING
+            view.phase = Phase.RELEASED
+            if can_end_by_itself and view.connection is not None:
+                is_last = Phase.READY not in [other.phase for other in self.workers.values()]
+                end = "job has been completed" if is_last else "exiting..."
+                view.connection.send({"type": "finish", "message": f"no batches left in queue, {end}"})
+            self.around.engine.stop(worker, at_once=not can_end_by_itself)
+
+    def worker_counts(self) -> dict[str, int]:
+        """Count the Workers by how far they are."""
+        phases = [view.phase for view in self.workers.values()]
+        not_ordered = self.job.workers if self.setup is None and not self._start_failures else 0
+        released = phases.count(Phase.RELEASED)
+        return {
+            "pending": phases.count(Phase.PENDING) + not_ordered,
+            "initializing": phases.count(Phase.INITIALIZING),
+            "running": phases.count(Phase.READY),
+            "succeeded": self.succeeded_workers + released,
+            "failed": self.failed_workers,
+            "stalled": 0,
+        }
+
+    # The end
+
+    def _end(self) -> None:
+        self._is_ending = True
+        self.around.background(self.sync, self._record_end)
+
+    def sync(self) -> None:
+        """Bring results and then states to the disk: a state on disk has its result there."""
+        for path in [*self.folder.workers.glob("*.rows"), *self.folder.workers.glob("*.index")]:
+            sync_file(path)
+        for path in self.folder.segments.glob("*.states"):
+            sync_file(path)
+
+    def _record_end(self) -> None:
+        counts = self.dispatch.counts()
+        status, reason = self._final_status(counts)
+        if reason is not None:
+            append_line(self.folder.log, f"{status.text}: {reason}")
+        busy_seconds = work_done(self.folder)[1]
+        at_ns = self.around.now_ns()
+        counts = Counts(succeeded=counts.succeeded, failed=counts.failed, in_queue=counts.in_queue + counts.in_flight)
+        self.job = self.around.ledger.move(
+            self.job.id, status, at_ns=at_ns, reason=reason, counts=counts, busy_seconds=busy_seconds
+        )
+        self.ended(self.job)
+
+    def _final_status(self, counts: Counts) -> tuple[JobStatus, str | None]:
+        """Say how the Job ended: it follows from how its Batches and its hook did."""
+        if self.job.status is JobStatus.STOPPING:
+            return JobStatus.STOPPED, self.job.status_reason
+        given_up = [death for death in self.around.ledger.deaths(self.job.id) if death.deaths >= MAX_DEATHS]
+        if counts.in_queue:
+            return JobStatus.WORKER_ERROR, f"no worker could start: {self._start_error}"
+        for death in sorted(given_up, key=lambda death: not death.out_of_memory):
+            status = JobStatus.WORKER_OOM if death.out_of_memory else JobStatus.WORKER_ERROR
+            name = batch_id(self.job.id, death.batch)
+            return status, f"{_number(len(given_up), 'batch')} given up: batch {name}: its worker {death.cause}"
+        if self._hook_error is not None:
+            return JobStatus.WORKER_ERROR, f"on_job_complete failed: {self._hook_error}"
+        if self._has_hook is not False and not self._hook_is_over:
+            return JobStatus.WORKER_ERROR, f"no worker could start to run on_job_complete: {self._start_error}"
+        if counts.failed:
+            return JobStatus.COMPLETED_WITH_FAILURES, self._first_failure(counts)
+        return JobStatus.SUCCEEDED, None
+
+    def _first_failure(self, counts: Counts) -> str:
+        summary = f"{counts.failed} of {_number(counts.total, 'batch')} failed"
+        failures = read_failures(self.folder, self.around.ledger.segments(self.job.id))
+        for batch, failure in failures:
+            name = batch_id(self.job.id, batch)
+            return f"{summary}; the first was batch {name}: {failure['type']}: {failure['message']}"
+        return summary
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}es"

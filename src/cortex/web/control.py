@@ -1,0 +1,104 @@
+"""The operator's own routes, for the command line and other clients."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cortex import __version__
+from cortex.domain.errors import InvalidRequest, TooLarge
+from cortex.operator.operator import Operator
+from cortex.storage.ledger import Version
+from cortex.web.endpoints import endpoint_url
+
+_MAX_UPLOAD_BYTES: Final = 600 * 1024 * 1024
+_HINT: Final = "`cortex deploy` sends what is needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """See the module."""
+
+    operator: Operator
+    about: Mapping[str, Any]
+
+    async def health(self, _: Request) -> Response:
+        """Tell that the operator is there."""
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def info(self, _: Request) -> Response:
+        """Tell what this operator is."""
+        apis = len(self.operator.deployments.all())
+        in_progress = len(self.operator.ledger.jobs_in_progress())
+        return JSONResponse({"version": __version__, **self.about, "apis": apis, "jobs_in_progress": in_progress})
+
+    async def deploy(self, request: Request) -> Response:
+        """Deploy an uploaded configuration and project."""
+        if int(request.headers.get("content-length", 0)) > _MAX_UPLOAD_BYTES:
+            raise TooLarge(f"an upload must have at most {_MAX_UPLOAD_BYTES} bytes")
+        async with request.form(max_files=2, max_fields=0) as form:
+            configuration, project = form.get("config"), form.get("project")
+            if not isinstance(configuration, UploadFile) or not isinstance(project, UploadFile):
+                raise InvalidRequest("a deployment has the files `config` and `project`", hint=_HINT)
+            text = (await configuration.read()).decode(errors="replace")
+            project_id = await asyncio.to_thread(self._receive, project.file)
+        name = configuration.filename or "cortex.yaml"
+        try:
+            apis = await asyncio.to_thread(self.operator.deployments.check, text, name, project_id)
+            deployed = self.operator.deploy(apis, project_id)
+        finally:
+            self.operator.deployments.settle(project_id)
+        return JSONResponse(
+            [{"api": self._api(request, one.version), "message": one.message, "error": ""} for one in deployed]
+        )
+
+    def _receive(self, upload: BinaryIO) -> str:
+        with tempfile.NamedTemporaryFile(dir=self.operator.deployments.uploads) as archive:
+            shutil.copyfileobj(upload, archive)
+            archive.flush()
+            return self.operator.deployments.receive(Path(archive.name))
+
+    def _api(self, request: Request, version: Version) -> dict[str, Any]:
+        return {
+            "name": version.api_name,
+            "kind": version.kind,
+            "endpoint": endpoint_url(request, version),
+            "api_id": version.api_id,
+        }
+
+    async def apis(self, request: Request) -> Response:
+        """List what is deployed."""
+        return JSONResponse(
+            [
+                {**self.operator.describe_api(version), "endpoint": endpoint_url(request, version)}
+                for version in self.operator.deployments.all()
+            ]
+        )
+
+    async def api(self, request: Request) -> Response:
+        """Show one API with its Jobs."""
+        version = self.operator.deployments.api(request.path_params["name"])
+        return JSONResponse(
+            {
+                "spec": version.spec,
+                **self.operator.describe_api(version),
+                "endpoint": endpoint_url(request, version),
+                "environment": self.operator.preparation.state(version),
+                "job_statuses": self.operator.describe_jobs(version),
+            }
+        )
+
+    async def delete_api(self, request: Request) -> Response:
+        """Delete an API; the answer comes when its Jobs have stopped and its history is gone."""
+        name = request.path_params["name"]
+        deleted = asyncio.Event()
+        self.operator.delete_api(name, deleted.set)
+        await deleted.wait()
+        return JSONResponse({"message": f"deleting {name}"})

@@ -1,0 +1,112 @@
+"""The endpoints of APIs: submit a Job, see it, read what it gave, stop it."""
+
+import asyncio
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from cortex.domain.errors import InvalidRequest, MethodNotAllowed, RouteNotFound
+from cortex.domain.job import Job
+from cortex.operator.operator import Operator
+from cortex.operator.status import submitted
+from cortex.operator.submission import read_submission
+from cortex.storage.ledger import Version
+from cortex.web import streams
+from cortex.web.body import read_body
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_SMALL_BYTES: Final = 64 * 1024
+"""A request up to this size is handled at once; a larger one in a thread, so that nobody else waits for it."""
+
+JSON_LINES: Final = "application/x-ndjson"
+
+
+def endpoint_url(request: Request, version: Version) -> str:
+    """Give the URL of an API, as the client of this request reaches it."""
+    return str(request.base_url).rstrip("/") + version.endpoint
+
+
+class Endpoints:
+    """Serves every path that belongs to a deployed API."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+
+    async def __call__(self, request: Request) -> Response:
+        """Find the API, and what is asked of it."""
+        version, rest = self._operator.deployments.at(request.url.path)
+        parts = rest.split("/") if rest else []
+        if not parts and (job_id := request.query_params.get("jobID")):
+            parts = [job_id]
+        if not parts:
+            return await self._api(request, version)
+        job = self._operator.jobs.job(version.api_name, parts[0])
+        if len(parts) == 1:
+            return await self._job(request, version, job)
+        return self._output(request, job, "/".join(parts[1:]))
+
+    async def _api(self, request: Request, version: Version) -> Response:
+        if request.method == "POST":
+            return await self._submit(request, version)
+        if request.method in ("GET", "HEAD"):
+            jobs = self._operator.describe_jobs(version)
+            url = endpoint_url(request, version)
+            return JSONResponse({"api_name": version.api_name, "kind": version.kind, "endpoint": url, "jobs": jobs})
+        raise MethodNotAllowed(f"{request.method} is not allowed here: GET shows the jobs, POST submits one")
+
+    async def _job(self, request: Request, version: Version, job: Job) -> Response:
+        if request.method == "DELETE":
+            await self.stop(job)
+            return JSONResponse({"message": f"stopped job {job.id}"})
+        if request.method in ("GET", "HEAD"):
+            status = self._operator.describe_job(job)
+            return JSONResponse({"job_status": status, "endpoint": endpoint_url(request, version)})
+        raise MethodNotAllowed(f"{request.method} is not allowed here: GET shows the job, DELETE stops it")
+
+    def _output(self, request: Request, job: Job, what: str) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{request.method} is not allowed here: GET reads it")
+        follow = _is_true(request, "follow")
+        if what == "results":
+            return StreamingResponse(streams.rows(self._operator, job, follow=follow), media_type=JSON_LINES)
+        if what == "failures":
+            return StreamingResponse(streams.failures(self._operator, job), media_type=JSON_LINES)
+        if what == "logs":
+            return StreamingResponse(streams.log(self._operator, job, follow=follow), media_type="text/plain")
+        raise RouteNotFound(f"a job has no `{what}`; it has results, failures and logs")
+
+    async def _submit(self, request: Request, version: Version) -> Response:
+        body = await read_body(request)
+        submission = await _run(body, read_submission, body)
+        if _is_true(request, "dryRun"):
+            return PlainTextResponse("validations passed")
+        jobs = self._operator.jobs
+        job_id = jobs.new_job_id()
+        segments = await _run(body, jobs.write_dataset, job_id, submission)
+        version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
+        job = jobs.submit(job_id, version, submission, segments)
+        # The answer does not wait for this, but nothing comes between.
+        asyncio.get_running_loop().call_soon(jobs.enqueue, job)
+        return JSONResponse(submitted(job))
+
+    async def stop(self, job: Job) -> None:
+        """Stop a Job and wait until it has stopped. Raises JobNotInProgress."""
+        stopped = asyncio.Event()
+        self._operator.jobs.stop(job.id, stopped.set)
+        await stopped.wait()
+
+
+async def _run(body: bytes, function: Any, *arguments: Any) -> Any:
+    if len(body) <= _SMALL_BYTES:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
+
+
+def _is_true(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false")
+    if text in _TRUE:
+        return True
+    if text.lower() in ("0", "f", "false", ""):
+        return False
+    raise InvalidRequest(f"{name}: got `{text}`, must be true or false")

@@ -1,0 +1,150 @@
+"""A real operator in a process of its own, and the requests that tests make of it."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+TIMEOUT_SECONDS = 60
+
+
+class OperatorProcess:
+    """`cortex operator` on a free port; `start` again after `kill` gives the next operator on the same data."""
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
+        self.data_dir = data_dir
+        self._options = options
+        self._port = 0
+        self.process: subprocess.Popen[str] | None = None
+        self.http = httpx.Client(timeout=TIMEOUT_SECONDS)
+
+    def start(self) -> "OperatorProcess":
+        """Start it and wait until it listens; the port stays the same over restarts."""
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "cortex", "operator"),
+                *("--port", str(self._port), "--data-dir", str(self.data_dir)),
+                *self._options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith("listening on "):
+            _, errors = self.process.communicate(timeout=TIMEOUT_SECONDS)
+            raise AssertionError(f"the operator did not start: {line}{errors}")
+        address = line.split()[-1]
+        self._port = int(address.rsplit(":", 1)[1])
+        self.http = httpx.Client(base_url=address, timeout=TIMEOUT_SECONDS)
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self._close()
+
+    def stop(self) -> str:
+        """Stop it as a service manager does; give what it wrote to stderr."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self._close()
+
+    def _close(self) -> str:
+        assert self.process is not None
+        _, errors = self.process.communicate(timeout=TIMEOUT_SECONDS)
+        self.http.close()
+        self.process = None
+        return errors
+
+    # What users do
+
+    def deploy(self, predictor: str, *, name: str = "api", files: Mapping[str, str] | None = None, **spec: Any) -> None:
+        """Deploy a predictor from its source."""
+        response = self.try_to_deploy(predictor, name=name, files=files, **spec)
+        assert response.status_code == 200, response.text
+
+    def try_to_deploy(
+        self, predictor: str, *, name: str = "api", files: Mapping[str, str] | None = None, **spec: Any
+    ) -> httpx.Response:
+        """Ask for a deployment; give the answer."""
+        project = io.BytesIO()
+        with zipfile.ZipFile(project, "w") as archive:
+            for path, text in {"predictor.py": textwrap.dedent(predictor), **(files or {})}.items():
+                archive.writestr(path, text)
+        fields = {"type": "python", "path": "predictor.py", **spec}
+        configuration = json.dumps([{"name": name, "kind": "BatchAPI", "predictor": fields}])
+        upload = {"config": ("cortex.yaml", configuration), "project": ("project.zip", project.getvalue())}
+        return self.http.post("/_cortex/deploy", files=upload)
+
+    def submit(self, items: list[Any], *, api: str = "api", batch_size: int = 1, workers: int = 1, **more: Any) -> str:
+        """Submit inline items; give the job id."""
+        request = {"workers": workers, "item_list": {"items": items, "batch_size": batch_size}, **more}
+        response = self.http.post(f"/{api}", json=request)
+        assert response.status_code == 200, response.text
+        return str(response.json()["job_id"])
+
+    def status(self, job: str, *, api: str = "api") -> dict[str, Any]:
+        """Give the status of a job, whose counts must add up whenever it is read."""
+        response = self.http.get(f"/{api}/{job}")
+        assert response.status_code == 200, response.text
+        status: dict[str, Any] = response.json()["job_status"]
+        metrics = status["batch_metrics"]
+        waiting = status["batches_in_queue"] + status["batches_in_flight"]
+        assert metrics["succeeded"] + metrics["failed"] + waiting == status["total_batch_count"]
+        return status
+
+    def wait(self, job: str, *, api: str = "api") -> dict[str, Any]:
+        """Wait until a job has ended; give its status."""
+        self.log(job, api=api, follow=True)
+        return self.status(job, api=api)
+
+    def log(self, job: str, *, api: str = "api", follow: bool = False) -> str:
+        """Give the log of a job, if following to its end."""
+        response = self.http.get(f"/{api}/{job}/logs", params={"follow": str(follow).lower()})
+        assert response.status_code == 200, response.text
+        return response.text
+
+    def rows(self, job: str, *, api: str = "api", follow: bool = False) -> list[Any]:
+        """Give the rows of a job."""
+        response = self.http.get(f"/{api}/{job}/results", params={"follow": str(follow).lower()})
+        assert response.status_code == 200, response.text
+        return [json.loads(line) for line in response.text.splitlines()]
+
+    # What tests see of it
+
+    def worker_processes(self) -> list[psutil.Process]:
+        """Give the living Worker and supervisor processes of this data directory."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            command = " ".join(process.cmdline())
+            is_worker = "worker/start.py" in command and process.status() != psutil.STATUS_ZOMBIE
+            return is_worker and (str(self.data_dir) in command or str(self.data_dir) in process.cwd())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+
+
+def follow_lines(operator: OperatorProcess, job: str, *, api: str = "api") -> Iterator[str]:
+    """Give the lines of a job's log as they come: the announced facts that tests wait for."""
+    url = f"/{api}/{job}/logs?follow=true"
+    with httpx.stream("GET", operator.address + url, timeout=TIMEOUT_SECONDS) as response:
+        yield from response.iter_lines()
