@@ -1,0 +1,179 @@
+"""The operator of `local`: find it, start it in the background, stop it."""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cortex.domain.errors import OperatorUnreachable, StartRefused
+
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
+PORT = 8888
+
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningOperator:
+    """What a running operator says of itself in its data directory."""
+
+    pid: int
+    address: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOperator:
+    """The operator of one data directory on this machine.
+
+    A running one holds an exclusive lock on `operator.lock` and describes itself in `operator.json`. Whoever looks,
+    starts or stops holds `start.lock` meanwhile: so two commands never start two operators, and a look at the lock
+    never keeps an operator that is being started from taking it.
+    """
+
+    data_dir: Path
+    program: tuple[str, ...] = (sys.executable, "-m", "cortex", "operator")
+
+    def find(self) -> RunningOperator | None:
+        """Return the running operator, if one runs."""
+        if not (self.data_dir / "operator.lock").exists():
+            return None
+        with self._alone():
+            return self._find()
+
+    def start(self) -> tuple[RunningOperator, bool]:
+        """Return the running operator, started if none was, and whether this call started it.
+
+        Once this returns, it listens. Raises StartRefused with the end of its log if it cannot start.
+        """
+        self.data_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # `parents` are made without the mode
+        self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        with self._alone():
+            running = self._find()
+            if running is not None:
+                return running, False
+            log_start = self._log_path.stat().st_size if self._log_path.exists() else 0
+            has_started = self._launch(PORT if _is_free(PORT) else 0)
+            if not has_started and not _is_free(PORT):  # taken by somebody else since we looked
+                has_started = self._launch(0)
+            running = self._find() if has_started else None
+            if running is None:
+                raise StartRefused(
+                    f"the operator did not start; its last lines:\n{self._end_of_log(log_start)}",
+                    hint=f"all of its log is in {self._log_path}",
+                )
+            return running, True
+
+    def stop(self) -> RunningOperator | None:
+        """Stop the running operator and return what ran; once this returns, it is gone. None if none ran."""
+        if not self.data_dir.exists():
+            return None
+        with self._alone():
+            running = self._find()
+            if running is None:
+                return None
+            if not _end(running.pid):
+                raise OperatorUnreachable(
+                    f"the operator (pid {running.pid}) was asked to stop and has not ended in {STOP_SECONDS:.0f} s",
+                    hint=f"`kill -9 {running.pid}` ends it; jobs in progress go on when an operator is started again",
+                )
+            return running
+
+    @property
+    def _log_path(self) -> Path:
+        return self.data_dir / "operator.log"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self.data_dir / "start.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _find(self) -> RunningOperator | None:
+        if not self._is_locked():
+            return None
+        try:
+            description = json.loads((self.data_dir / "operator.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            raise OperatorUnreachable(
+                f"the operator of `{self.data_dir}` is just starting or stopping", hint="try again in a moment"
+            ) from None
+        return RunningOperator(pid=description["pid"], address=description["address"], version=description["version"])
+
+    def _is_locked(self) -> bool:
+        try:
+            with (self.data_dir / "operator.lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _launch(self, port: int) -> bool:
+        """Start an operator that outlives this process; return whether it came to listen."""
+        reading, writing = os.pipe()
+        options = ["--host", LOOPBACK, "--port", str(port), "--data-dir", str(self.data_dir)]
+        with open(reading, "rb") as ready:  # noqa: PTH123 - a descriptor has no path
+            try:
+                with self._log_path.open("ab") as log:
+                    process = subprocess.Popen(
+                        [*self.program, *options, "--ready-fd", str(writing)],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        cwd=self.data_dir,  # `-m` imports from here first, and the user's folder may hold a `cortex`
+                        pass_fds=(writing,),
+                        start_new_session=True,
+                    )
+            finally:
+                os.close(writing)
+            has_spoken, _, _ = select.select([ready], [], [], START_SECONDS)
+            if has_spoken and ready.readline():  # the end without an address: it has died
+                process.returncode = 0  # it is not ours to wait for: it outlives us
+                return True
+        process.kill()
+        process.wait()
+        return False
+
+    def _end_of_log(self, start: int) -> str:
+        with self._log_path.open("rb") as log:
+            log.seek(start)
+            lines = log.read().decode(errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_LINES:])
+
+
+def _end(pid: int) -> bool:
+    """Ask a process to end; return whether it is gone, which is waited for."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        is_gone, _, _ = select.select([process], [], [], STOP_SECONDS)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(process)
+    return bool(is_gone)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the operator does
+        try:
+            listener.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

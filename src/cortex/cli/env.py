@@ -1,0 +1,104 @@
+"""`cortex env`"""
+
+import sys
+
+import click
+
+from cortex.cli.connection import local_operator
+from cortex.cli.environments import Environment, parse_endpoint, read_environments, write_environments
+from cortex.cli.group import PrefixGroup
+from cortex.cli.options import output_option, talk, write_json
+from cortex.cli.tables import facts
+from cortex.client import OperatorClient
+from cortex.domain.errors import CortexError
+
+
+@click.group(cls=PrefixGroup)
+def command() -> None:
+    """Manage environments: the operators that this command line knows."""
+
+
+@command.command()
+@click.argument("name", metavar="NAME")
+@click.option("--operator-endpoint", metavar="URL", help="The operator's address.")
+@click.option("--api-key", metavar="KEY", help="The key that the operator asks for.")
+def configure(name: str, operator_endpoint: str | None, api_key: str | None) -> None:
+    """Add an environment, or change it."""
+    if operator_endpoint is None:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask on: give the --operator-endpoint")
+        operator_endpoint = click.prompt("operator endpoint", err=True)
+    address = parse_endpoint(operator_endpoint)
+    environment = Environment(name=name, operator_endpoint=address, api_key=api_key)
+    write_environments(read_environments().with_environment(environment))
+    click.echo(f"configured {name} environment")
+    try:
+        with OperatorClient(address, api_key) as client:
+            talk(f"operator {client.health()['version']} answers at {address}")
+    except CortexError as error:
+        talk(f"warning: {error.message}")
+
+
+@command.command(name="list")
+@output_option
+def list_environments(output: str) -> None:
+    """List the environments; keys are not shown."""
+    environments = read_environments()
+    if output == "json":
+        write_json(
+            [
+                {
+                    "name": environment.name,
+                    "is_default": environment.name == environments.default,
+                    "operator_endpoint": environment.operator_endpoint,
+                    "api_key": _masked(environment.api_key),
+                }
+                for environment in environments.known
+            ]
+        )
+        return
+    blocks = []
+    for environment in environments.known:
+        suffix = " (default)" if environment.name == environments.default else ""
+        blocks.append(f"{environment.name}{suffix}\n{_about(environment)}")
+    click.echo("\n\n".join(blocks))
+
+
+@command.command()
+@click.argument("name", metavar="NAME")
+def default(name: str) -> None:
+    """Choose the environment that commands use where none is named."""
+    environments = read_environments()
+    if environments.find(name).name == environments.default:
+        click.echo(f"{name} is already the default environment")
+        return
+    write_environments(environments.with_default(name))
+    click.echo(f"set {name} as the default environment")
+
+
+@command.command()
+@click.argument("name", metavar="NAME")
+def delete(name: str) -> None:
+    """Forget an environment; its operator goes on."""
+    environments = read_environments()
+    remaining = environments.without(name)
+    write_environments(remaining)
+    click.echo(f"deleted the {name} environment configuration")
+    if remaining.default != environments.default:
+        talk(f"set {remaining.default} as the default environment")
+
+
+def _about(environment: Environment) -> str:
+    if environment.operator_endpoint is None:
+        running = local_operator().find()
+        return facts([("operator endpoint", running.address if running else "started when a command needs it")])
+    pairs = [("operator endpoint", environment.operator_endpoint)]
+    if environment.api_key is not None:
+        pairs.append(("api key", _masked(environment.api_key) or ""))
+    return facts(pairs)
+
+
+def _masked(key: str | None) -> str | None:
+    if key is None:
+        return None
+    return "****" + (key[-4:] if len(key) >= 16 else "")

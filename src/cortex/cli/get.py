@@ -1,0 +1,103 @@
+"""`cortex get`"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+import click
+
+from cortex.cli.connection import Connection, connect, connect_to_all
+from cortex.cli.options import environment_option, output_option, write_json
+from cortex.cli.views import api_view, apis_view, has_ended, job_line, job_view, shown_jobs
+from cortex.cli.watch import Look, watch
+from cortex.client import ApiSummary
+from cortex.domain.errors import CortexError
+
+
+@click.command()
+@click.argument("api_name", metavar="[API]", required=False)
+@click.argument("job_id", metavar="[JOB]", required=False)
+@click.option("-w", "--watch", "is_watching", is_flag=True, help="Look every two seconds, until the job ends.")
+@environment_option
+@output_option
+def command(
+    api_name: str | None, job_id: str | None, is_watching: bool, environment_name: str | None, output: str
+) -> None:
+    """Show all APIs, one API with its jobs, or one job."""
+    if is_watching and output == "json":
+        raise click.UsageError("--watch draws for people: it cannot be combined with --output json")
+    look = _what_to_look_at(api_name, job_id, environment_name)
+    if is_watching:
+        watch(look, title=f"$ cortex {shlex.join(sys.argv[1:])}")
+    elif output == "json":
+        write_json(look().answer)
+    else:
+        click.echo(look().text)
+
+
+def _what_to_look_at(api_name: str | None, job_id: str | None, environment_name: str | None) -> Callable[[], Look]:
+    if api_name is None:
+        if environment_name is None:
+            return partial(_look_at_environments, connect_to_all())
+        return partial(_look_at_environment, connect(environment_name))
+    connection = connect(environment_name)
+    if job_id is None:
+        return partial(_look_at_api, connection, api_name)
+    return partial(_look_at_job, connection, connection.api(api_name)["endpoint"], job_id)
+
+
+def _look_at_environments(connections: list[Connection]) -> Look:
+    """Look at the APIs of all environments; raises what is wrong with the first if nothing else is to be seen."""
+    answers: list[dict[str, object]] = []
+    apis: list[tuple[str, ApiSummary]] = []
+    problems: list[CortexError] = []
+    for connection in connections:
+        name = connection.environment.name
+        try:
+            found = connection.client.apis()
+        except CortexError as problem:
+            problems.append(problem)
+            answers.append({"env_name": name, "apis": [], "error": str(problem)})
+        else:
+            apis += [(name, api) for api in found]
+            answers.append({"env_name": name, "apis": found, "error": ""})
+    if problems and not apis:
+        raise problems[0]
+    text = apis_view(apis, datetime.now(UTC), with_environments=True)
+    notes = [f"not shown: {problem.message}" for problem in problems]
+    return Look(answer=answers, text="\n\n".join([text, *notes]), lines=_lines(apis))
+
+
+def _look_at_environment(connection: Connection) -> Look:
+    answer = connection.client.apis()
+    apis = [(connection.environment.name, api) for api in answer]
+    text = apis_view(apis, datetime.now(UTC), with_environments=False)
+    return Look(answer=answer, text=text, lines=_lines(apis))
+
+
+def _lines(apis: list[tuple[str, ApiSummary]]) -> list[str]:
+    return [f"{name} {api['name']}: {api['running_jobs']} running jobs" for name, api in apis]
+
+
+def _look_at_api(connection: Connection, name: str) -> Look:
+    api = connection.client.api(name)
+    return Look(
+        answer=[{"spec": api["spec"], "endpoint": api["endpoint"], "job_statuses": api["job_statuses"]}],
+        text=api_view(api, datetime.now(UTC)),
+        lines=[
+            f"environment: {api['environment']['status']}",
+            *(f"{job['job_id']} {job_line(job)}" for job in shown_jobs(api["job_statuses"])),
+        ],
+    )
+
+
+def _look_at_job(connection: Connection, endpoint: str, job_id: str) -> Look:
+    job = connection.client.job(endpoint, job_id)
+    return Look(
+        answer=job,
+        text=job_view(job, datetime.now(UTC)),
+        lines=[job_line(job["job_status"])],
+        is_last=has_ended(job["job_status"]),
+    )

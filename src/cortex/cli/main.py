@@ -1,0 +1,79 @@
+"""The command `cortex`: finds the command that is asked for, and says what went wrong."""
+
+import os
+import sys
+from importlib import import_module
+from typing import IO, Any
+
+import click
+
+from cortex import __version__
+from cortex.cli.group import PrefixGroup
+from cortex.domain.errors import CortexError
+
+# httpx imports its own command line with all of rich where it can, which takes longer than all else that we import.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
+COMMANDS = {
+    "deploy": "Deploy the APIs of a configuration file.",
+    "get": "Show all APIs, one API or one job.",
+    "submit": "Submit a job to an API.",
+    "logs": "Print the log of a job, and follow it while the job runs.",
+    "results": "Print the results of a job as JSON lines.",
+    "delete": "Delete an API, or stop one of its jobs.",
+    "env": "Manage the operators that this command line knows.",
+    "cluster": "Start, describe and stop the operator.",
+    "operator": "Run an operator in the foreground.",
+    "version": "Print the version.",
+}
+"""Each command and its help; it is the `command` of the module of its name."""
+
+
+class Failure(click.ClickException):
+    """An error of ours as click shows it."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write `error: …` to stderr."""
+        line = f"{click.style('error:', fg='red', bold=True)} {self.message}"
+        click.echo(line, file=file, err=file is None, color=self.show_color)
+
+
+class CommandLine(PrefixGroup):
+    """Imports the module of a command when it is asked for: `--help` and `version` need none of the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands in the order of a user's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"cortex.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; what may go wrong becomes a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except CortexError as error:
+            raise Failure(str(error)) from error
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Deploy predictors, submit datasets to them, and get every result exactly once."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False

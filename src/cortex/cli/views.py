@@ -1,0 +1,162 @@
+"""What `cortex get` shows: all APIs, one API, one job. Pure: answers of the operator in, text out."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from cortex.cli.tables import facts, table
+from cortex.cli.times import format_age, format_duration, format_instant, format_short_duration, parse_instant
+from cortex.client import ApiInfo, ApiSummary, JobFacts, JobInfo
+from cortex.domain.job import JobStatus
+
+SHOWN_JOBS = 10
+
+_ALWAYS_SHOWN = {"initializing", "running", "failed", "succeeded"}
+
+
+def apis_view(apis: Sequence[tuple[str, ApiSummary]], now: datetime, *, with_environments: bool) -> str:
+    """List APIs, each with the name of its environment."""
+    if not apis:
+        return "no apis are deployed"
+    headers = ["env", "batch api", "running jobs", "latest job id", "last update"]
+    rows = [
+        [environment, api["name"], api["running_jobs"], _latest_job(api, now), _age(api["last_updated"], now)]
+        for environment, api in apis
+    ]
+    first = 0 if with_environments else 1
+    return table(headers[first:], [row[first:] for row in rows])
+
+
+def api_view(api: ApiInfo, now: datetime) -> str:
+    """Show an API's jobs and its endpoint, and its environment while there is something to say about it."""
+    blocks = [_jobs_table(api["job_statuses"], now) if api["job_statuses"] else "no submitted jobs"]
+    environment = api["environment"]
+    if environment["status"] not in {"none", "ready"}:
+        blocks.append("\n".join([f"environment: {environment['status']}", *environment["message"].splitlines()]))
+    blocks.append(f"endpoint: {api['endpoint']}")
+    return "\n\n".join(blocks)
+
+
+def job_view(job: JobInfo, now: datetime) -> str:
+    """Show all there is to know about a job."""
+    status = job["job_status"]
+    heading = [("job id", status["job_id"]), ("status", status_text(status))]
+    if status.get("status_reason"):
+        heading.append(("reason", status["status_reason"]))
+    times = [
+        ("start time", _instant(status.get("start_time"))),
+        ("end time", _instant(status.get("end_time"))),
+        ("duration", format_duration(duration(status, now))),
+    ]
+    blocks = [facts(heading), facts(times), _batch_stats(status), _worker_stats(status)]
+    return "\n\n".join([*blocks, f"job endpoint: {job['endpoint']}"])
+
+
+def job_line(status: JobFacts) -> str:
+    """Say in one line where a job is: `running: 3/10 batches, 1 failed`."""
+    failed = failed_count(status)
+    total = total_count(status)
+    text = f"{status_text(status)}: {succeeded_count(status)}/{total} {'batch' if total == 1 else 'batches'}"
+    return f"{text}, {failed} failed" if failed else text
+
+
+def shown_jobs(jobs: Sequence[JobFacts]) -> list[JobFacts]:
+    """Choose the jobs in progress, and the newest others up to ten in all."""
+    free = max(0, SHOWN_JOBS - sum(not has_ended(job) for job in jobs))
+    newest_ended = [job["job_id"] for job in jobs if has_ended(job)][:free]
+    return [job for job in jobs if not has_ended(job) or job["job_id"] in newest_ended]
+
+
+def status_text(status: JobFacts) -> str:
+    """Return the name of a job's status as a person says it."""
+    try:
+        return JobStatus(status["status"]).text
+    except ValueError:  # of a newer operator
+        return status["status"]
+
+
+def has_ended(status: JobFacts) -> bool:
+    """Whether nothing will change any more."""
+    return "end_time" in status
+
+
+def succeeded_count(status: JobFacts) -> int:
+    """Count the batches that succeeded so far."""
+    return status["batch_metrics"]["succeeded"] if "batch_metrics" in status else 0
+
+
+def failed_count(status: JobFacts) -> int:
+    """Count the batches that failed so far."""
+    return status["batch_metrics"]["failed"] if "batch_metrics" in status else 0
+
+
+def total_count(status: JobFacts) -> int:
+    """Count the batches that are known so far."""
+    return status.get("total_batch_count", 0)
+
+
+def duration(status: JobFacts, now: datetime) -> timedelta:
+    """Return the time since the workers started; as long as they have not, since the submission."""
+    end = parse_instant(status["end_time"]) if "end_time" in status else now
+    return end - parse_instant(status.get("start_time") or status["created_time"])
+
+
+def _latest_job(api: ApiSummary, now: datetime) -> str:
+    latest = api["latest_job"]
+    return f"{latest['job_id']} (submitted {_age(latest['created_time'], now)} ago)" if latest else "-"
+
+
+def _age(instant: str, now: datetime) -> str:
+    return format_age(now - parse_instant(instant))
+
+
+def _instant(text: str | None) -> str:
+    return format_instant(parse_instant(text)) if text else "-"
+
+
+def _jobs_table(jobs: Sequence[JobFacts], now: datetime) -> str:
+    shown = shown_jobs(jobs)
+    with_failures = any(failed_count(job) for job in shown)
+    headers = ["job id", "status", "progress", *(["failed"] if with_failures else []), "start time", "duration"]
+    rows = [
+        [
+            job["job_id"],
+            status_text(job),
+            f"{succeeded_count(job)}/{total_count(job)}",
+            *([failed_count(job)] if with_failures else []),
+            _instant(job.get("start_time")),
+            format_duration(duration(job, now)),
+        ]
+        for job in shown
+    ]
+    text = table(headers, rows)
+    hidden = len(jobs) - len(shown)
+    return f"{text}\n... and {hidden} earlier (`-o json` shows all)" if hidden else text
+
+
+def _batch_stats(status: JobFacts) -> str:
+    average = status.get("batch_metrics", {}).get("avg_time_per_batch")
+    row = [
+        total_count(status),
+        succeeded_count(status),
+        failed_count(status),
+        "-" if average is None else format_short_duration(timedelta(seconds=average)),
+    ]
+    return "batch stats\n" + table(["total", "succeeded", "failed", "avg time per batch"], [row])
+
+
+def _worker_stats(status: JobFacts) -> str:
+    if status["status"] == JobStatus.ENQUEUING:
+        return "still enqueuing, workers have not been allocated for this job yet"
+    if "worker_counts" not in status:
+        return "worker stats are not available because this job is not currently running"
+    counts = status["worker_counts"]
+    columns = [
+        ("pending", counts.get("pending", 0)),
+        ("initializing", counts.get("initializing", 0)),
+        ("stalled", counts.get("stalled", 0)),
+        ("running", counts.get("running", 0)),
+        ("failed", counts.get("failed", 0)),
+        ("succeeded", counts.get("succeeded", 0)),
+    ]
+    shown = [("requested", status["workers"]), *(each for each in columns if each[0] in _ALWAYS_SHOWN or each[1])]
+    return "worker stats\n" + table([name for name, _ in shown], [[count for _, count in shown]])

@@ -1,0 +1,242 @@
+"""What `cortex get` draws, character by character."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from click import unstyle
+
+from cortex.cli.times import format_age, format_duration, format_short_duration
+from cortex.cli.views import api_view, apis_view, job_line, job_view
+
+NOW = datetime.fromisoformat("2020-07-20T01:11:10.5Z")
+ENDPOINT = "http://127.0.0.1:8888/image-classifier"
+
+
+def job(**changes: Any) -> Any:
+    return {
+        "job_id": "69d6faf82e4660d3",
+        "api_name": "image-classifier",
+        "workers": 1,
+        "api_id": "v1",
+        "status": "status_running",
+        "total_batch_count": 3,
+        "batch_metrics": {"succeeded": 0, "failed": 0},
+        "worker_counts": {
+            "pending": 0,
+            "initializing": 1,
+            "running": 0,
+            "succeeded": 0,
+            "failed": 0,
+            "stalled": 0,
+        },
+        "created_time": "2020-07-20T01:07:40.000000001Z",
+        "start_time": "2020-07-20T01:07:44.276007415Z",
+    } | changes
+
+
+def ended(**changes: Any) -> Any:
+    over = job(
+        status="status_succeeded",
+        end_time="2020-07-20T01:08:26.9Z",
+        batch_metrics={"succeeded": 3, "failed": 0, "avg_time_per_batch": 20.1234},
+    )
+    del over["worker_counts"]
+    return over | changes
+
+
+def api(*jobs: Any, **changes: Any) -> Any:
+    return {
+        "spec": {},
+        "api_id": "v1",
+        "endpoint": ENDPOINT,
+        "last_updated": "2020-07-20T01:00:00Z",
+        "environment": {"status": "none", "message": ""},
+        "job_statuses": list(jobs),
+    } | changes
+
+
+def test_an_api_without_jobs_reads_as_in_the_tutorial() -> None:
+    expected = """\
+no submitted jobs
+
+endpoint: http://127.0.0.1:8888/image-classifier"""
+
+    assert expected == unstyle(api_view(api(), NOW))
+
+
+def test_an_api_with_a_job_reads_as_in_the_tutorial() -> None:
+    expected = """\
+job id             status    progress   start time                 duration
+69d6faf82e4660d3   running   0/3        20 Jul 2020 01:07:44 UTC   3m26s
+
+endpoint: http://127.0.0.1:8888/image-classifier"""
+
+    assert expected == unstyle(api_view(api(job()), NOW))
+
+
+def test_failures_have_a_column_where_there_are_any() -> None:
+    failed = ended(
+        job_id="69d6f",
+        status="status_completed_with_failures",
+        batch_metrics={"succeeded": 2, "failed": 1, "avg_time_per_batch": 0.5},
+    )
+    expected = """\
+job id             status                    progress   failed   start time                 duration
+69d6faf82e4660d3   running                   0/3        0        20 Jul 2020 01:07:44 UTC   3m26s
+69d6f              completed with failures   2/3        1        20 Jul 2020 01:07:44 UTC   42s
+
+endpoint: http://127.0.0.1:8888/image-classifier"""
+
+    assert expected == unstyle(api_view(api(job(), failed), NOW))
+
+
+def test_an_environment_that_cannot_be_built_shows() -> None:
+    environment = {"status": "failed", "message": "no version of `nosuch` was found\nadvice"}
+    expected = """\
+no submitted jobs
+
+environment: failed
+no version of `nosuch` was found
+advice
+
+endpoint: http://127.0.0.1:8888/image-classifier"""
+
+    assert expected == unstyle(api_view(api(environment=environment), NOW))
+
+
+def test_a_long_history_is_cut_but_jobs_in_progress_always_show() -> None:
+    jobs = [ended(job_id=f"{number:016x}") for number in range(12)] + [job(job_id="f" * 16)]
+
+    lines = unstyle(api_view(api(*jobs), NOW)).splitlines()
+
+    assert [f"{number:016x}" for number in range(9)] == [line.split()[0] for line in lines[1:10]]
+    assert lines[10].startswith("ffffffffffffffff   running")
+    assert lines[11] == "... and 3 earlier (`-o json` shows all)"
+
+
+def test_a_job_reads_as_in_the_tutorial() -> None:
+    running = job(start_time="2020-07-27T15:02:25Z")
+    now = datetime.fromisoformat("2020-07-27T15:03:07Z")
+    expected = """\
+job id: 69d6faf82e4660d3
+status: running
+
+start time: 27 Jul 2020 15:02:25 UTC
+end time:   -
+duration:   42s
+
+batch stats
+total   succeeded   failed   avg time per batch
+3       0           0        -
+
+worker stats
+requested   initializing   running   failed   succeeded
+1           1              0         0        0
+
+job endpoint: http://127.0.0.1:8888/image-classifier/69d6faf82e4660d3"""
+
+    assert expected == unstyle(job_view({"job_status": running, "endpoint": f"{ENDPOINT}/69d6faf82e4660d3"}, now))
+
+
+def test_a_job_that_ended_badly_says_why() -> None:
+    over = ended(status="status_worker_error", status_reason="`__init__` raised KeyError: 'model'")
+    expected = """\
+job id: 69d6faf82e4660d3
+status: worker error
+reason: `__init__` raised KeyError: 'model'
+
+start time: 20 Jul 2020 01:07:44 UTC
+end time:   20 Jul 2020 01:08:26 UTC
+duration:   42s
+
+batch stats
+total   succeeded   failed   avg time per batch
+3       3           0        20.123s
+
+worker stats are not available because this job is not currently running
+
+job endpoint: E"""
+
+    assert expected == unstyle(job_view({"job_status": over, "endpoint": "E"}, NOW))
+
+
+def test_a_job_that_is_enqueuing_has_no_workers_yet() -> None:
+    enqueuing = job(status="status_enqueuing")
+    for field in ("start_time", "worker_counts", "batch_metrics"):
+        del enqueuing[field]
+
+    text = unstyle(job_view({"job_status": enqueuing, "endpoint": "E"}, NOW))
+
+    assert "start time: -\nend time:   -\nduration:   3m30s" in text
+    assert "still enqueuing, workers have not been allocated for this job yet" in text
+
+
+def test_waiting_workers_have_columns_where_there_are_any() -> None:
+    waiting = job(workers=7, worker_counts={"pending": 2, "stalled": 1, "initializing": 4})
+    expected = """\
+requested   pending   initializing   stalled   running   failed   succeeded
+7           2         4              1         0         0        0
+"""
+
+    assert expected in unstyle(job_view({"job_status": waiting, "endpoint": "E"}, NOW))
+
+
+def test_all_apis_are_listed_with_their_newest_job() -> None:
+    apis: Any = [
+        (
+            "local",
+            {
+                "name": "image-classifier",
+                "running_jobs": 1,
+                "latest_job": {"job_id": "69d6faf82e4660d3", "created_time": "2020-07-20T01:07:44Z"},
+                "last_updated": "2020-07-18T00:00:00Z",
+            },
+        ),
+        ("prod", {"name": "iris", "running_jobs": 0, "latest_job": None, "last_updated": "2020-07-20T01:11:00Z"}),
+    ]
+    expected = """\
+env     batch api          running jobs   latest job id                         last update
+local   image-classifier   1              69d6faf82e4660d3 (submitted 3m ago)   2d
+prod    iris               0              -                                     10s"""
+
+    assert expected == unstyle(apis_view(apis, NOW, with_environments=True))
+
+
+def test_no_apis() -> None:
+    assert apis_view([], NOW, with_environments=True) == "no apis are deployed"
+
+
+def test_a_status_of_a_newer_operator_is_shown_as_it_is() -> None:
+    assert job_line(job(status="status_dreaming", total_batch_count=1)) == "status_dreaming: 0/1 batch"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.9, "0s"), (42, "42s"), (206, "3m26s"), (3600, "1h0m0s"), (90061, "25h1m1s"), (-1, "0s")],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert expected == format_duration(timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (20.1239, "20.123s"),
+        (20, "20s"),
+        (0.015, "15ms"),
+        (0.0000075, "<1ms"),
+        (62.5, "1m2.5s"),
+        (3600, "1h0m0s"),
+        (59.9999, "59.999s"),
+    ],
+)
+def test_short_durations(seconds: float, expected: str) -> None:
+    assert expected == format_short_duration(timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (172799, "47h"), (172800, "2d")]
+)
+def test_ages(seconds: int, expected: str) -> None:
+    assert expected == format_age(timedelta(seconds=seconds))
