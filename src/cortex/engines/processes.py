@@ -147,7 +147,8 @@ class ProcessEngine(Engine):
         for child in hello["workers"]:
             known = self._workers.setdefault(child["worker"], _Known())
             known.supervisor = connection
-            self._started(child["worker"], child["pid"])
+            if child["pid"] is not None:
+                self._started(child["worker"], child["pid"])
             if child["exit_status"] is not None:
                 self.supervisor_says({"type": "exited", **child})
         for known in self._workers.values():
@@ -223,6 +224,7 @@ class ProcessEngine(Engine):
             "env": {**order.inherited, **order.env},
             "log": str(order.log),
             "log_limit_bytes": self.log_limit_bytes,
+            "keep_warm_seconds": self.keep_warm_seconds,
             "order": what,
         }
 

@@ -419,8 +419,8 @@ class JobRun:
         not_ordered = self.job.workers if self.setup is None and not self._start_failures else 0
         released = phases.count(Phase.RELEASED)
         return {
-            "pending": phases.count(Phase.PENDING) + not_ordered,
-            "initializing": phases.count(Phase.INITIALIZING),
+            "pending": not_ordered,
+            "initializing": phases.count(Phase.PENDING) + phases.count(Phase.INITIALIZING),
             "running": phases.count(Phase.READY),
             "succeeded": self.succeeded_workers + released,
             "failed": self.failed_workers,

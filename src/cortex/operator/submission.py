@@ -120,12 +120,12 @@ def _items(raw: msgspec.Raw) -> tuple[Any, list[msgspec.Raw]]:
 
 
 def _describe(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part)[:80] for part in problem["loc"])
     kind, got = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         section = ItemList if problem["loc"][0] == "item_list" else JobRequest
         known = list(section.model_fields)
-        near = get_close_matches(str(problem["loc"][-1]), known, 1)
+        near = get_close_matches(str(problem["loc"][-1])[:80].lower(), known, 1)
         guess = f"; did you mean `{near[0]}`?" if near else ""
         return f"{path}: unknown field{guess} (allowed: {', '.join(sorted(known))})"
     if kind == "missing":
@@ -135,7 +135,10 @@ def _describe(problem: Any) -> str:
     if kind == "too_short":
         return f"{path}: must have at least one item"
     shown = msgspec.json.encode(got).decode()[:80]
-    allowed = problem["msg"].removeprefix("Input should be ").removeprefix("a ").removeprefix("an ")
+    if kind == "greater_than_equal":
+        return f"{path}: got `{shown}`, must be at least {problem['ctx']['ge']}"
+    wanted = {"int": "a whole number", "list": "a list", "dict": "an object", "model": "an object"}
+    allowed = wanted.get(kind.partition("_")[0]) or problem["msg"].removeprefix("Input should be ")
     return f"{path}: got `{shown}`, must be {allowed}"
 
 

@@ -5,14 +5,13 @@ take back what has not begun), predict runs once, what it returned is written, t
 the ending; a death anywhere before it leaves the Batch open.
 """
 
-import ctypes
 import json
 import mmap
 import os
-import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,30 +20,46 @@ from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_id_prefix, batch_id_suffix
 from cortex.domain.layout import JobFolder
 from cortex.predictor import LoadedPredictor, construct, load
+from cortex.worker.kernel import die_with_parent, name_process
 from cortex.worker.link import Link, OperatorGone
 from cortex.worker.output import Output
 from cortex.worker.rows import RowsFile, decode, encode
 from cortex.worker.segment import LeasedSegment
 
-_PR_SET_PDEATHSIG: Final = 1
 _OWN_CODE: Final = (str(Path(__file__).parent.parent), "<frozen ")
 
 
 def main() -> int:
-    """Live as the Worker that the order on standard input describes; give the exit code."""
+    """Be the Worker that the order on standard input describes, in a fresh process; give the exit code."""
     order = json.loads(sys.stdin.buffer.read())
+
+    def load_class() -> type[Any]:
+        enter_project(order["project"], order["python_path"])
+        return load(order["predictor_path"])
+
+    return live(order, load_class)
+
+
+def live(order: dict[str, Any], load_class: Callable[[], type[Any]]) -> int:
+    """Be the Worker that an order describes; give the exit code."""
+    name_process("cortex-worker")
     _end_with(order["supervisor_pid"])
     os.environ.update(order["env"])  # again: the project's .env was read after these were set
     try:
-        return Worker(order, Output()).live()
+        return Worker(order, load_class, Output()).live()
     except OperatorGone:
         return 0
 
 
+def enter_project(project: str, python_path: str | None) -> None:
+    """Make the project what relative paths and imports start from."""
+    os.chdir(project)
+    sys.path.insert(0, str(Path(project, python_path or "")))
+
+
 def _end_with(supervisor: int) -> None:
     """Let the kernel kill this process when its supervisor ends, so that no Worker is left without one."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != supervisor:
         os._exit(0)
 
@@ -52,8 +67,9 @@ def _end_with(supervisor: int) -> None:
 class Worker:
     """See the module."""
 
-    def __init__(self, order: dict[str, Any], output: Output) -> None:
+    def __init__(self, order: dict[str, Any], load_class: Callable[[], type[Any]], output: Output) -> None:
         self._order = order
+        self._load_class = load_class
         self._output = output
         self._folder = JobFolder(Path(order["folder"]))
         self._phase = "initializing"
@@ -103,9 +119,7 @@ class Worker:
     def _construct(self) -> LoadedPredictor:
         order = self._order
         self._output.log(f"loading the predictor from {order['predictor_path']}")
-        os.chdir(order["project"])
-        sys.path.insert(0, str(Path(order["project"], order["python_path"] or "")))
-        return construct(load(order["predictor_path"]), config=order["config"], job_spec=order["job_spec"])
+        return construct(self._load_class(), config=order["config"], job_spec=order["job_spec"])
 
     def _run(self, lease: Frame, predictor: LoadedPredictor) -> None:
         self._token = lease["token"]

@@ -1,12 +1,20 @@
-"""The script that a Worker or supervisor process runs: `python -P start.py ROLE`.
+"""The script that Workers, Templates and supervisors run: `python -P start.py ROLE`.
 
 It makes this package, and nothing else of the operator's environment, importable: what a predictor can import is
 decided by its own environment alone.
 """
 
+import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+_MODULES = {
+    "supervisor": "cortex.worker.supervisor",
+    "template": "cortex.worker.template",
+    "worker": "cortex.worker.life",
+}
 
 
 def _make_importable(root: Path) -> None:
@@ -23,10 +31,7 @@ def _make_importable(root: Path) -> None:
 def _main() -> int:
     if "cortex" not in sys.modules:
         _make_importable(Path(__file__).resolve().parent.parent)
-    if sys.argv[1] == "supervisor":
-        from cortex.worker.supervisor import main
-    else:
-        from cortex.worker.life import main
+    main: Callable[[], int] = importlib.import_module(_MODULES[sys.argv[1]]).main
     return main()
 
 

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cortex.domain.frame import Frame, FrameReader, encode
 from cortex.worker.joblog import BoundedLog
+from cortex.worker.kernel import adopt_orphans, name_process
 from cortex.worker.link import ORPHAN_SECONDS, connect
+from cortex.worker.templates import State, Template, command, start_template, template_key
 
 _RECONNECT_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
@@ -29,13 +31,15 @@ _READ_BYTES: Final = 1 << 16
 
 @dataclass(slots=True)
 class _Child:
-    """A Worker process and what is known of it. `exit_status` is as in subprocess: negative for a signal."""
+    """A Worker and what is known of it. `exit_status` is as in subprocess: negative for a signal."""
 
     worker: str
-    process: subprocess.Popen[bytes]
     log: BoundedLog
+    template: Template
     pipe: int | None
+    pid: int | None = None  # None until it has been forked or spawned
     exit_status: int | None = None
+    is_interrupted: bool = False
     kill_at: float | None = None
     drained_by: float | None = None
 
@@ -51,6 +55,9 @@ class Supervisor:
     channel: Path
     name: str
     _children: dict[str, _Child] = field(default_factory=dict)
+    _templates: dict[str, Template] = field(default_factory=dict)
+    _keep_warm_seconds: float = 0.0
+    _unclaimed: dict[int, int] = field(default_factory=dict)  # exit status by pid, of whom no Template has told yet
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _link: socket.socket | None = None
     _reader: FrameReader = field(default_factory=FrameReader)
@@ -70,12 +77,15 @@ class Supervisor:
                 handle()
             self._keep_deadlines()
         for child in self._children.values():
-            _kill(child)
+            _signal(child, signal.SIGKILL)
+        for template in self._templates.values():
+            template.end()
 
     def _patience(self) -> float | None:
         """How long nothing can become due."""
         now = time.monotonic()
         due = [at for child in self._children.values() for at in (child.kill_at, child.drained_by) if at is not None]
+        due += [at for at, _ in self._unused_templates()]
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
         return max(0.0, min(due) - now) if due else None
@@ -85,9 +95,12 @@ class Supervisor:
         for child in list(self._children.values()):
             if child.kill_at is not None and now >= child.kill_at and child.exit_status is None:
                 child.kill_at = None
-                _kill(child)
+                _signal(child, signal.SIGKILL)
             if child.drained_by is not None and now >= child.drained_by:
                 self._close_pipe(child)  # somebody else, started by the Worker, still holds it
+        for at, template in self._unused_templates():
+            if now >= at:
+                self._end_template(template)
         if self._link is None and now >= self._orphan_at:
             self._must_end = True
 
@@ -107,7 +120,7 @@ class Supervisor:
     def _describe(self, child: _Child) -> Frame:
         return {
             "worker": child.worker,
-            "pid": child.process.pid,
+            "pid": child.pid,
             "exit_status": child.exit_status if child.is_over else None,
         }
 
@@ -142,11 +155,7 @@ class Supervisor:
         if kind == "start":
             self._start(frame)
         elif kind == "stop" and (child := self._children.get(frame["worker"])) and child.exit_status is None:
-            # In its own time until the grace is over; `at_once` also interrupts what it is doing.
-            child.kill_at = time.monotonic() + frame["grace_seconds"]
-            if frame["at_once"]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.process.pid, signal.SIGTERM)
+            self._stop(child, frame["grace_seconds"], at_once=frame["at_once"])
         elif kind == "forget":
             self._children.pop(frame["worker"], None)
         elif kind == "end":
@@ -155,35 +164,88 @@ class Supervisor:
     # Workers
 
     def _start(self, frame: Frame) -> None:
+        self._keep_warm_seconds = frame["keep_warm_seconds"]
+        frame["order"]["supervisor_pid"] = os.getpid()
         worker = frame["order"]["worker"]
-        log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
-        reading, writing = os.pipe()
-        order: dict[str, Any] = {**frame["order"], "supervisor_pid": os.getpid()}
         try:
-            process = subprocess.Popen(
-                _command(frame["python"], Path(frame["order"]["project"])),
-                stdin=subprocess.PIPE,
-                stdout=writing,
-                stderr=writing,
-                env=frame["env"],
-                cwd=frame["order"]["project"],
-                start_new_session=True,
-            )
+            template = self._template(frame)
         except OSError as error:
-            os.close(reading)
-            self._tell({"type": "exited", "worker": worker, "exit_status": 127, "error": str(error)})
+            self._tell({"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"})
             return
-        finally:
-            os.close(writing)
-        child = _Child(worker, process, log, reading)
-        self._children[worker] = child
+        reading, writing = os.pipe()
         os.set_blocking(reading, False)
+        log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
+        child = self._children[worker] = _Child(worker, log, template, reading)
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._forward(child))
+        template.start(frame, writing)
+
+    def _template(self, frame: Frame) -> Template:
+        key = template_key(frame)
+        if key not in self._templates:
+            template = start_template(frame, forked=self._runs, spawn=self._spawn)
+            self._templates[key] = template
+            self._selector.register(template.link, selectors.EVENT_READ, lambda: self._hear_template(template))
+        return self._templates[key]
+
+    def _hear_template(self, template: Template) -> None:
+        if not template.hear():
+            self._selector.unregister(template.link)
+        if not self._is_any_forking():
+            self._unclaimed.clear()
+
+    def _unused_templates(self) -> list[tuple[float, Template]]:
+        """Give the Templates that no Worker needs, each with when it is to end."""
+        templates = self._templates.values()
+        return [(at + self._keep_warm_seconds, each) for each in templates if (at := each.unused_since) is not None]
+
+    def _is_any_forking(self) -> bool:
+        return any(template.in_fork for template in self._templates.values())
+
+    def _end_template(self, template: Template) -> None:
+        self._templates = {key: other for key, other in self._templates.items() if other is not template}
+        with contextlib.suppress(KeyError, ValueError):  # it has hung up already
+            self._selector.unregister(template.link)
+        template.end()
+
+    def _spawn(self, frame: Frame, pipe: int) -> None:
+        """Start a Worker as a fresh process."""
+        order = frame["order"]
+        process = subprocess.Popen(
+            command("worker", frame["python"], Path(order["project"])),
+            stdin=subprocess.PIPE,
+            stdout=pipe,
+            stderr=pipe,
+            env=frame["env"],
+            cwd=order["project"],
+            start_new_session=True,
+        )
+        process.returncode = 0  # it is reaped with all others
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # it died at once; its exit will tell
                 process.stdin.write(json.dumps(order).encode())
                 process.stdin.close()
-        self._tell({"type": "started", "worker": worker, "pid": process.pid})
+        self._runs(order["worker"], process.pid)
+
+    def _runs(self, worker: str, pid: int) -> None:
+        child = self._children[worker]
+        child.pid = pid
+        if child.is_interrupted:  # it was stopped while it was being forked
+            _signal(child, signal.SIGTERM)
+        self._tell({"type": "started", "worker": worker, "pid": pid})
+        if pid in self._unclaimed:
+            self._exited(child, self._unclaimed.pop(pid))
+
+    def _stop(self, child: _Child, grace_seconds: float, *, at_once: bool) -> None:
+        """Let a Worker end in its own time until the grace is over; `at_once` also interrupts what it is doing."""
+        if child.pid is None and child.template.withdraw(child.worker):
+            self._exited(child, 0)
+            if not child.template.waiting and child.template.state is State.IMPORTING:
+                self._end_template(child.template)  # nobody waits for an import that may never end
+            return
+        child.kill_at = time.monotonic() + grace_seconds
+        child.is_interrupted |= at_once
+        if at_once:
+            _signal(child, signal.SIGTERM)
 
     def _forward(self, child: _Child) -> None:
         if child.pipe is None:
@@ -219,15 +281,23 @@ class Supervisor:
     def _reap(self, wakeups: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             wakeups.recv(_READ_BYTES)
-        for child in self._children.values():
-            if child.exit_status is None and (status := child.process.poll()) is not None:
-                child.exit_status = status
-                child.kill_at = None
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.process.pid, signal.SIGKILL)  # what it started and left behind
-                child.drained_by = time.monotonic() + _DRAIN_SECONDS
-                self._forward_rest(child)
-                self._tell_if_over(child)
+        by_pid = {child.pid: child for child in self._children.values()}
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = found[0], os.waitstatus_to_exitcode(found[1])
+                if pid in by_pid:
+                    self._exited(by_pid[pid], status)
+                elif self._is_any_forking():
+                    self._unclaimed[pid] = status
+
+    def _exited(self, child: _Child, status: int) -> None:
+        child.exit_status = status
+        child.kill_at = None
+        _signal(child, signal.SIGKILL)  # what it started and left behind
+        child.template.forget(child.worker)
+        child.drained_by = time.monotonic() + _DRAIN_SECONDS
+        self._forward_rest(child)
+        self._tell_if_over(child)
 
     def _forward_rest(self, child: _Child) -> None:
         while child.pipe is not None:
@@ -245,21 +315,21 @@ class Supervisor:
             self._tell({"type": "exited", "worker": child.worker, "exit_status": child.exit_status})
 
 
-def _command(python: str, project: Path) -> list[str]:
-    """Give the command of a Worker; a project's `.env` is for a shell to read, as its users know it."""
-    command = [python, "-P", str(Path(__file__).with_name("start.py")), "worker"]
-    if (project / ".env").is_file():
-        return ["/bin/sh", "-c", 'set -ae; . ./.env; set +ae; exec "$@"', "sh", *command]
-    return command
-
-
-def _kill(child: _Child) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.process.pid, signal.SIGKILL)
+def _signal(child: _Child, number: signal.Signals) -> None:
+    """Send a signal to a Worker and to all that it has started."""
+    if child.pid is None:
+        return
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        if child.exit_status is None:  # it was forked just now and has no group of its own yet
+            os.kill(child.pid, number)
 
 
 def main() -> int:
     """Run as the supervisor that the arguments describe: `supervisor CHANNEL NAME`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    name_process("cortex-superv")
+    adopt_orphans()  # Workers are forked by Templates, but ours to see die
     Supervisor(channel=Path(sys.argv[2]), name=sys.argv[3]).run()
     return 0

@@ -1,0 +1,135 @@
+"""Workers are forked from a process that has imported the predictor's module: once for all, where that is safe."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from operator_process import OperatorProcess
+
+# Each import of the module leaves a line, and each worker tells who it is.
+COUNTED = """
+    {more}
+    import os
+    with open({imports!r}, "a") as file:
+        file.write("imported\\n")
+    print("printed by the import")
+
+    class PythonPredictor:
+        def __init__(self, config):
+            pass
+
+        def predict(self, payload):
+            return {value}
+"""
+
+
+@pytest.fixture
+def warm(start_operator: Callable[..., OperatorProcess]) -> OperatorProcess:
+    """An operator that keeps processes warm for longer than any test."""
+    return start_operator("--keep-warm", "600")
+
+
+def names(operator: OperatorProcess) -> list[str]:
+    return sorted(process.name() for process in operator.worker_processes())
+
+
+@pytest.mark.parametrize("more", ["", "import numpy as np; np.ones((300, 300)) @ np.ones((300, 300))"])
+def test_one_import_serves_all_workers_of_all_jobs(warm: OperatorProcess, tmp_path: Path, more: str) -> None:
+    imports = tmp_path / "imports"
+    warm.deploy(COUNTED.format(imports=str(imports), more=more, value="os.getpid()"))
+
+    jobs = [warm.submit([1, 2, 3], workers=2) for _ in range(2)]
+    statuses = [warm.wait(job)["status"] for job in jobs]
+
+    assert statuses == ["status_succeeded"] * 2
+    assert imports.read_text() == "imported\n"
+    assert {*warm.rows(jobs[0])}.isdisjoint(warm.rows(jobs[1]))  # a process for each job
+    assert [warm.log(job).count("printed by the import") for job in jobs] in ([1, 0], [0, 1])
+
+
+def test_only_the_template_is_kept_warm(warm: OperatorProcess, tmp_path: Path) -> None:
+    warm.deploy(COUNTED.format(imports=str(tmp_path / "imports"), more="", value="1"))
+    job = warm.submit([1], workers=2)
+    warm.wait(job)
+    workers = [process for process in warm.worker_processes() if process.name() == "cortex-worker"]
+
+    psutil.wait_procs(workers, timeout=5)
+
+    assert ["cortex-superv", "cortex-template"] == names(warm)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+        "import concurrent.futures as f; pool = f.ThreadPoolExecutor(); pool.submit(int).result()",
+    ],
+)
+def test_a_module_that_starts_threads_is_imported_by_each_worker(
+    operator: OperatorProcess, tmp_path: Path, more: str
+) -> None:
+    imports = tmp_path / "imports"
+    operator.deploy(COUNTED.format(imports=str(imports), more=more, value="[item for item in payload]"))
+
+    job = operator.submit([1, 2])
+
+    assert operator.wait(job)["status"] == "status_succeeded"
+    assert [1, 2] == operator.rows(job)
+    assert imports.read_text() == "imported\n" * 2  # the template's, which nobody was forked from, and the worker's
+
+
+def test_a_killed_template_is_no_loss(operator: OperatorProcess, tmp_path: Path) -> None:
+    operator.deploy(COUNTED.format(imports=str(tmp_path / "imports"), more="", value="payload"))
+    gate = operator.submit(list(range(20_000)), workers=1)
+    with operator.http.stream("GET", f"/api/{gate}/results?follow=true") as response:
+        next(response.iter_lines())
+
+        for process in operator.worker_processes():
+            if process.name() == "cortex-template":
+                process.kill()
+        second = operator.submit([1])
+
+    assert operator.wait(gate)["status"] == "status_succeeded"
+    assert operator.wait(second)["status"] == "status_succeeded"
+
+
+def test_each_worker_has_random_numbers_of_its_own(operator: OperatorProcess, tmp_path: Path) -> None:
+    operator.deploy(
+        """
+        import os, random
+        import numpy as np
+        class PythonPredictor:
+            def __init__(self, config):
+                self.drawn = [random.random(), np.random.random()]
+
+            def predict(self, payload):
+                return [os.getpid(), *self.drawn]
+        """
+    )
+    drawn = [operator.rows(job) for job in (operator.submit([1]) for _ in range(3)) if operator.wait(job)]
+
+    assert len({python for ((_, python, _),) in drawn}) == 3
+    assert len({numpy for ((_, _, numpy),) in drawn}) == 3
+
+
+def test_stopping_a_job_whose_import_hangs_ends_everything(operator: OperatorProcess, tmp_path: Path) -> None:
+    operator.deploy(
+        """
+        import time
+        time.sleep(600)
+        class PythonPredictor:
+            def __init__(self, config):
+                pass
+
+            def predict(self, payload):
+                pass
+        """
+    )
+    job = operator.submit([1], workers=2)
+
+    operator.http.delete(f"/api/{job}")
+
+    assert operator.status(job)["status"] == "status_stopped"
+    assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
