@@ -103,16 +103,24 @@ class Jobs(EngineListener):
     def enqueue(self, job: Job) -> None:
         """Bring a recorded Job to RUNNING: the work that the submission's answer does not wait for."""
         log = self.folder(job.id).log
-        append_line(log, "started enqueuing batches to queue")
-        append_line(
-            log,
-            f"partitioning {job.item_count} items found in job submission"
-            f" into {job.total_batch_count} batches of size {job.batch_size}",
-        )
-        append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
-        job = self.ledger.move(job.id, JobStatus.RUNNING, at_ns=self.now_ns())
-        append_line(log, "spinning up workers...")
-        self._run(job, missing=set())
+        batches = job.total_batch_count
+        try:
+            append_line(log, "started enqueuing batches to queue")
+            append_line(
+                log,
+                f"partitioning {job.item_count} items found in job submission into {batches} batches"
+                f" of size {job.batch_size}",
+            )
+            append_line(log, f"completed enqueuing a total of {batches} batches")
+            append_line(log, "spinning up workers...")
+        except OSError as error:
+            reason = f"the job's log cannot be written: {error}"
+            counts = Counts(in_queue=batches)
+            at_ns = self.now_ns()
+            self.ledger.move(job.id, JobStatus.ENQUEUE_FAILED, at_ns=at_ns, reason=reason, counts=counts)
+            self._tell_end(job.id)
+        else:
+            self._run(self.ledger.move(job.id, JobStatus.RUNNING, at_ns=self.now_ns()), missing=set())
 
     def stop(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Stop a Job; tell when it has ended. Raises JobNotInProgress when it has ended already."""
@@ -125,10 +133,11 @@ class Jobs(EngineListener):
 
     def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Tell when a Job has ended; at once if it has."""
-        if job_id_ in self._runs:
-            self._when_ended.setdefault(job_id_, []).append(when_ended)
-        else:
+        job = self.ledger.job(job_id_)
+        if job is None or job.is_final:
             when_ended()
+        else:
+            self._when_ended.setdefault(job_id_, []).append(when_ended)
 
     def delete(self, api_name: str) -> None:
         """Remove the files of all Jobs of an API, none of which is in progress."""
@@ -276,6 +285,7 @@ class Jobs(EngineListener):
             missing=missing,
         )
         self._runs[job.id] = run
+        run.settle_hook()
         if not missing:
             run.dispatch.fill()
         if job.status is JobStatus.STOPPING:
@@ -297,9 +307,12 @@ class Jobs(EngineListener):
         run = self._runs.pop(job.id)
         for worker in run.workers:
             self.engine.stop(worker, at_once=False)
-        for tell in self._when_ended.pop(job.id, []):
-            tell()
+        self._tell_end(job.id)
         self._maybe_idle()
+
+    def _tell_end(self, job_id_: str) -> None:
+        for tell in self._when_ended.pop(job_id_, []):
+            tell()
 
     def _maybe_idle(self) -> None:
         if not self._runs:

@@ -152,7 +152,10 @@ class JobRun:
         if worker in self.missing:
             self._find(worker, Phase.INITIALIZING)
             self._resume()
-        view = self.workers[worker]
+        view = self.workers.get(worker)
+        if view is None:  # ordered by an earlier operator, which died before it was started
+            self.around.engine.stop(worker, at_once=True)
+            return
         self.around.ledger.add_worker(record)
         view.pid = record.pid
         if view.phase is Phase.PENDING:
@@ -171,7 +174,7 @@ class JobRun:
         view.connection = connection
         if hello["phase"] == "ready":
             self.dispatch.release(worker)
-            self._read_hook(worker)
+            self._meet_again(worker, connection)
             self._became_ready(worker, hello["has_hook"])
 
     def worker_says(self, worker: str, frame: Frame) -> None:
@@ -356,11 +359,8 @@ class JobRun:
 
     def _died(self, worker: str, view: WorkerView, ending: Exit, suspect: int | None) -> None:
         who = f"worker pid-{view.pid}" if view.pid else "a worker"
-        if worker == self.job.hook_worker and not self._hook_is_over:
-            self._read_hook(worker)
-            if not self._hook_is_over:
-                self._hook_is_over = True
-                self._hook_error = f"the worker that ran it {ending.cause}"
+        if worker == self.job.hook_worker:
+            self._hook_died(worker, ending.cause)
         if self.job.status is JobStatus.STOPPING or self._is_paused:
             return
         if suspect is not None:
@@ -380,6 +380,25 @@ class JobRun:
             self._start_failures += 1
             self._start_error = self._start_error or f"it {ending.cause}"
             append_line(self.folder.log, f"{who} {ending.cause} before its predictor was ready")
+
+    def _meet_again(self, worker: str, connection: Connection) -> None:
+        """Go on with the hook of a Worker that has lost its operator: it waits now, so it is not inside the hook."""
+        if worker == self.job.hook_worker:
+            self._read_hook(worker)
+            if not self._hook_is_over:
+                connection.send({"type": "run_hook"})  # the earlier operator has recorded it, but not said it
+
+    def settle_hook(self) -> None:
+        """Take over the outcome of a hook whose Worker an earlier operator has seen end."""
+        if self.job.hook_worker is not None and self.job.hook_worker not in self.missing:
+            self._hook_died(self.job.hook_worker, "was lost")
+
+    def _hook_died(self, worker: str, cause: str) -> None:
+        """The Worker that ran the hook is gone: what its page says counts."""
+        self._read_hook(worker)
+        if not self._hook_is_over:
+            self._hook_is_over = True
+            self._hook_error = f"the worker that ran it {cause}"
 
     def _start_hook(self, worker: str) -> None:
         connection = self.workers[worker].connection

@@ -1,0 +1,296 @@
+"""A job in progress, driven event by event: above all what no real kill hits reliably."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cortex.domain.batch import BatchState, HookState, Page
+from cortex.domain.ending import Exit
+from cortex.domain.frame import Frame
+from cortex.domain.job import Job, JobStatus
+from cortex.domain.layout import JobFolder
+from cortex.engines.engine import Engine, WorkerOrder
+from cortex.operator.dispatch import Dispatch
+from cortex.operator.run import JobRun, Surroundings, WorkerSetup
+from cortex.storage.ledger import WorkerRecord
+from cortex.storage.memory import MemoryLedger
+from cortex.storage.segments import States, write_segments
+
+JOB = "67160ace060e3bfa"
+
+
+class IdleEngine(Engine):
+    """An engine that places nothing: the test tells what became of each worker."""
+
+    def __init__(self) -> None:
+        self.ordered: list[str] = []
+        self.stopped: dict[str, bool] = {}
+
+    def start(self, order: WorkerOrder) -> None:
+        self.ordered.append(order.worker)
+
+    def stop(self, worker: str, *, at_once: bool) -> None:
+        self.stopped[worker] = at_once
+
+
+class Peer:
+    """A worker's connection that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Frame] = []
+
+    def send(self, frame: Frame) -> None:
+        self.heard.append(frame)
+
+    @property
+    def said(self) -> list[str]:
+        return [frame["type"] for frame in self.heard]
+
+
+class Story:
+    """One job of a few batches, and the operators that run it one after the other."""
+
+    def __init__(self, root: Path, batches: int = 2, workers: int = 1) -> None:
+        self.folder = JobFolder(root / JOB)
+        self.ledger = MemoryLedger()
+        self.ended: list[Job] = []
+        self.later: list[Callable[[], None]] = []
+        self.segments = write_segments(self.folder, [b"[%d]" % number for number in range(batches)])
+        job = Job(
+            id=JOB,
+            api_name="api",
+            api_id="v1",
+            workers=workers,
+            config=None,
+            batch_size=1,
+            item_count=batches,
+            total_batch_count=batches,
+            status=JobStatus.ENQUEUING,
+            created_at_ns=1,
+        )
+        self.ledger.add_job(job, self.segments)
+        self.ledger.move(JOB, JobStatus.RUNNING, at_ns=2)
+        self.tokens = iter(range(1, 1000))
+        self.run = self.operator()
+
+    def operator(self) -> JobRun:
+        """Start the next operator, as after a kill -9 of the one before."""
+        self.engine = IdleEngine()
+        job = self.ledger.job(JOB)
+        assert job is not None
+        missing = {record.worker for record in self.ledger.workers(JOB)}
+        self.run = JobRun(
+            job=job,
+            folder=self.folder,
+            dispatch=Dispatch(self.folder, self.segments, workers=job.workers, next_token=lambda: next(self.tokens)),
+            job_spec={},
+            around=Surroundings(
+                ledger=self.ledger,
+                engine=self.engine,
+                now_ns=lambda: 3,
+                call_later=lambda _, call: self.later.append(call) or (lambda: None),
+                background=lambda work, then: (work(), then())[0],
+            ),
+            ended=self.ended.append,
+            missing=missing,
+        )
+        if not missing:
+            self.run.dispatch.fill()
+        self.run.settle_hook()
+        self.run.environment_ready(
+            WorkerSetup(
+                python=Path(),
+                project=Path(),
+                predictor_path="predictor.py",
+                python_path=None,
+                config={},
+                inherited={},
+                env={},
+            )
+        )
+        return self.run
+
+    def started(self, worker: str) -> None:
+        record = WorkerRecord(worker=worker, job_id=JOB, supervisor="s", pid=1, process_started_at=1.0)
+        self.run.worker_started(worker, record)
+
+    def ready(self, worker: str, *, has_hook: bool) -> Peer:
+        peer = Peer()
+        self.run.worker_connected(worker, peer, {"type": "hello", "phase": "ready", "has_hook": has_hook})
+        return peer
+
+    def finish_lease(self, worker: str, peer: Peer) -> None:
+        """Do what a worker does with the lease that it was last told of."""
+        lease = peer.heard[-1]
+        assert lease["type"] == "lease"
+        for batch in range(lease["first"], lease["end"]):
+            States(self.folder, self.segments[0]).store(batch, BatchState.SUCCEEDED)
+        ended = {
+            "type": "lease_ended",
+            "token": lease["token"],
+            "finished": lease["end"] - lease["first"],
+            "seconds": 1,
+        }
+        self.run.worker_says(worker, ended)
+
+    def write_page(self, worker: str, word: int, value: int) -> None:
+        with self.folder.page(worker).open("r+b") as page:
+            page.seek(8 * word)
+            page.write(value.to_bytes(8, "little"))
+
+    def leave(self, worker: str, status: int = 0) -> None:
+        self.run.worker_drained(worker)
+        self.run.worker_exited(worker, Exit(status=status))
+
+    def at_the_hook(self) -> tuple[str, Peer]:
+        """Tell the story up to where a worker has been told to run the hook."""
+        (worker,) = self.engine.ordered
+        self.started(worker)
+        peer = self.ready(worker, has_hook=True)
+        while peer.said[-1] == "lease":
+            self.finish_lease(worker, peer)
+        assert peer.said[-1] == "run_hook"
+        return worker, peer
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+def test_a_job_goes_from_lease_to_hook_to_its_end(story: Story) -> None:
+    worker, peer = story.at_the_hook()
+    story.write_page(worker, Page.HOOK, HookState.SUCCEEDED)
+    story.run.worker_says(worker, {"type": "hook_ended", "error": None})
+    story.leave(worker)
+
+    assert peer.said[-2:] == ["run_hook", "finish"]
+    assert [job.status for job in story.ended] == [JobStatus.SUCCEEDED]
+
+
+def test_a_worker_gets_no_lease_before_the_ledger_knows_its_process(story: Story) -> None:
+    (worker,) = story.engine.ordered
+    peer = story.ready(worker, has_hook=False)
+    before = list(peer.said)
+    story.started(worker)
+
+    assert (before, peer.said) == ([], ["lease"])
+
+
+def test_a_hook_that_was_recorded_but_not_said_is_said_by_the_next_operator(story: Story) -> None:
+    worker, _ = story.at_the_hook()
+
+    story.operator()
+    story.started(worker)
+    peer = story.ready(worker, has_hook=True)
+
+    assert peer.said == ["run_hook"]
+
+
+def test_a_hook_that_ended_while_the_operator_was_away_is_not_run_again(story: Story) -> None:
+    worker, _ = story.at_the_hook()
+    story.write_page(worker, Page.HOOK, HookState.SUCCEEDED)
+
+    story.operator()
+    story.started(worker)
+    peer = story.ready(worker, has_hook=True)
+    story.leave(worker)
+
+    assert peer.said == ["finish"]
+    assert [job.status for job in story.ended] == [JobStatus.SUCCEEDED]
+
+
+@pytest.mark.parametrize(
+    ("hook", "status"),
+    [
+        (HookState.SUCCEEDED, JobStatus.SUCCEEDED),
+        (HookState.STARTED, JobStatus.WORKER_ERROR),
+        (HookState.NOT_STARTED, JobStatus.WORKER_ERROR),
+        (HookState.FAILED, JobStatus.WORKER_ERROR),
+    ],
+)
+def test_a_hook_whose_worker_was_seen_to_end_is_judged_by_its_page(
+    story: Story, hook: HookState, status: JobStatus
+) -> None:
+    worker, _ = story.at_the_hook()
+    story.write_page(worker, Page.HOOK, hook)
+    story.ledger.end_worker(worker)  # the last that the earlier operator wrote
+
+    story.operator()
+
+    assert [job.status for job in story.ended] == [status]
+    assert story.engine.ordered == []
+
+
+def test_nothing_is_leased_before_every_worker_of_the_earlier_operator_is_found_or_gone(tmp_path: Path) -> None:
+    story = Story(tmp_path, batches=10, workers=2)
+    first, second = story.engine.ordered
+    for worker in (first, second):
+        story.started(worker)
+    story.ready(first, has_hook=False)
+    held_by_second = story.ready(second, has_hook=False).heard[-1]
+
+    story.operator()
+    story.started(first)
+    peer = story.ready(first, has_hook=False)
+    while_missing = list(peer.said)
+    story.run.worker_exited(second, Exit(status=None))
+
+    assert (while_missing, peer.said) == ([], ["lease"])
+    assert held_by_second["first"] in range(peer.heard[-1]["first"], 10)  # what the lost one held goes out again
+
+
+def test_a_worker_that_was_ordered_but_not_recorded_is_stopped_by_the_next_operator(story: Story) -> None:
+    (worker,) = story.engine.ordered
+
+    story.operator()
+    story.started(worker)
+
+    assert story.engine.stopped == {worker: True}
+    assert story.engine.ordered != [worker]
+
+
+def test_a_late_word_about_a_lease_that_is_no_longer_held_changes_nothing(story: Story) -> None:
+    (worker,) = story.engine.ordered
+    story.started(worker)
+    peer = story.ready(worker, has_hook=False)
+    lease = peer.heard[-1]
+
+    story.run.worker_says(worker, {"type": "lease_ended", "token": lease["token"] + 7, "finished": 1, "seconds": 1})
+
+    assert story.run.dispatch.held_by(worker) is not None
+    assert peer.said == ["lease"]
+
+
+def test_the_first_workers_that_cannot_start_end_the_job(tmp_path: Path) -> None:
+    story = Story(tmp_path, batches=10, workers=3)
+    ordered = list(story.engine.ordered)
+    for worker in ordered:
+        story.started(worker)
+        story.run.worker_says(worker, {"type": "init_failed", "error": "ValueError: no"})
+        story.leave(worker, status=1)
+
+    assert story.engine.ordered == ordered  # no endless loop
+    assert [job.status for job in story.ended] == [JobStatus.WORKER_ERROR]
+    assert story.ended[0].status_reason == "no worker could start: ValueError: no"
+
+
+def test_a_stopped_job_ends_only_when_every_worker_is_gone(tmp_path: Path) -> None:
+    story = Story(tmp_path, batches=10, workers=2)
+    first, second = story.engine.ordered
+    for worker in (first, second):
+        story.started(worker)
+        story.ready(worker, has_hook=False)
+
+    story.run.stop()
+    story.run.worker_drained(first)
+    story.run.worker_drained(second)
+    story.run.worker_exited(first, Exit(status=-15))
+    before = list(story.ended)
+    story.run.worker_exited(second, Exit(status=-15))
+
+    assert before == []
+    assert story.engine.stopped == {first: True, second: True}
+    assert [job.status for job in story.ended] == [JobStatus.STOPPED]
+    assert story.ledger.deaths(JOB) == []
