@@ -12,7 +12,8 @@ from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine, WorkerOrder
 from cortex.operator.dispatch import Dispatch
-from cortex.operator.run import JobRun, Surroundings, WorkerSetup
+from cortex.operator.run import JobRun, Surroundings
+from cortex.operator.workers import WorkerSetup
 from cortex.storage.ledger import WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.segments import States, write_segments
@@ -84,7 +85,6 @@ class Story:
             job=job,
             folder=self.folder,
             dispatch=Dispatch(self.folder, self.segments, workers=job.workers, next_token=lambda: next(self.tokens)),
-            job_spec={},
             around=Surroundings(
                 ledger=self.ledger,
                 engine=self.engine,
@@ -95,9 +95,6 @@ class Story:
             ended=self.ended.append,
             missing=missing,
         )
-        if not missing:
-            self.run.dispatch.fill()
-        self.run.settle_hook()
         self.run.environment_ready(
             WorkerSetup(
                 python=Path(),
@@ -105,6 +102,7 @@ class Story:
                 predictor_path="predictor.py",
                 python_path=None,
                 config={},
+                job_spec={},
                 inherited={},
                 env={},
             )

@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from cortex.domain.batch import BatchState
+from cortex.domain.frame import Frame
 from cortex.domain.job import Counts, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace, lease_size
@@ -90,10 +91,6 @@ class Dispatch:
                 token=page.token, worker=worker, segment=segment, first=page.first, end=page.limit
             )
 
-    def segment(self, number: int) -> SegmentRange:
-        """Give a Segment by its number."""
-        return self._states[number].segment
-
     def held_by(self, worker: str) -> Lease | None:
         """Give the Lease that a Worker holds."""
         return self._leases.get(worker)
@@ -117,6 +114,17 @@ class Dispatch:
         write_lease(self._folder, worker, token=lease.token, first=first, limit=stop)
         self._leases[worker] = lease
         return lease
+
+    def frame(self, lease: Lease) -> Frame:
+        """Write a Lease as its holder is told of it."""
+        return {
+            "type": "lease",
+            "token": lease.token,
+            "segment": lease.segment,
+            "segment_first": self._states[lease.segment].segment.first,
+            "first": lease.first,
+            "end": lease.end,
+        }
 
     def end_lease(self, worker: str, token: int, pace: Pace) -> None:
         """End a Lease on its holder's word; what it left open goes back. Raises LeaseLost."""
@@ -149,6 +157,10 @@ class Dispatch:
         self._queue.clear()
         self._queued = 0
         self._put(ranges)
+
+    def is_queued_alone(self, batch: int) -> bool:
+        """True of a suspect that is open."""
+        return (batch, batch + 1) in self._queue
 
     def give_up(self, batch: int) -> None:
         """End a queued Batch as given up."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from cortex.domain.batch import BatchState
 from cortex.domain.ending import Exit
@@ -18,9 +18,9 @@ from cortex.domain.lease import token
 from cortex.engines.engine import Engine, EngineListener
 from cortex.operator.dispatch import Dispatch
 from cortex.operator.joblog import append_line
-from cortex.operator.run import Connection, JobRun, Surroundings, WorkerSetup
-from cortex.operator.status import rfc3339
+from cortex.operator.run import JobRun, Surroundings
 from cortex.operator.submission import Submission
+from cortex.operator.workers import Connection, WorkerSetup
 from cortex.storage.ledger import Ledger, Version, WorkerRecord
 from cortex.storage.pages import work_done
 from cortex.storage.results import batches_without_rows
@@ -273,7 +273,6 @@ class Jobs(EngineListener):
                 next_token=lambda: token(self._epoch, next(self._counter)),
                 suspects=[death.batch for death in self.ledger.deaths(job.id)],
             ),
-            job_spec=job_spec(job),
             around=Surroundings(
                 ledger=self.ledger,
                 engine=self.engine,
@@ -285,9 +284,6 @@ class Jobs(EngineListener):
             missing=missing,
         )
         self._runs[job.id] = run
-        run.settle_hook()
-        if not missing:
-            run.dispatch.fill()
         if job.status is JobStatus.STOPPING:
             run.go_on()
         else:
@@ -339,16 +335,3 @@ class Jobs(EngineListener):
         for path in self.root.iterdir():
             if self.ledger.job(path.name) is None:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def job_spec(job: Job) -> Mapping[str, Any]:
-    """Give what a predictor is told of its Job."""
-    return {
-        "job_id": job.id,
-        "api_name": job.api_name,
-        "config": job.config,
-        "workers": job.workers,
-        "total_batch_count": job.total_batch_count,
-        "created_time": rfc3339(job.created_at_ns),
-        "start_time": rfc3339(job.started_at_ns or job.created_at_ns),
-    }

@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 
 from cortex.domain.errors import EnvironmentFailed
 from cortex.domain.job import Job
-from cortex.operator.run import WorkerSetup
+from cortex.operator.status import job_spec
+from cortex.operator.workers import WorkerSetup
 from cortex.predictor import merge_config
 from cortex.storage.ledger import Version
 
@@ -69,6 +70,7 @@ class Environments:
             predictor_path=predictor["path"],
             python_path=predictor["python_path"],
             config=merge_config(predictor["config"], job.config or {}),
+            job_spec=job_spec(job),
             inherited={**inherited, "PATH": f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"},
             env={
                 **predictor["env"],

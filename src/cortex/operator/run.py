@@ -4,20 +4,17 @@ Everything here runs in the operator's thread; what may take long is handed to `
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
-from pathlib import Path
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
 
-from cortex.domain.batch import HookState
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_id
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
-from cortex.domain.lease import TARGET_SECONDS, Lease, Pace
-from cortex.engines.engine import Engine, WorkerOrder
+from cortex.domain.lease import TARGET_SECONDS, Pace
+from cortex.engines.engine import Engine
 from cortex.operator.decide import (
     MAX_DEATHS,
     End,
@@ -28,21 +25,17 @@ from cortex.operator.decide import (
     decide,
 )
 from cortex.operator.dispatch import Dispatch, LeaseLost
+from cortex.operator.hook import Hook
 from cortex.operator.joblog import append_line
+from cortex.operator.verdict import verdict
+from cortex.operator.workers import Connection, Phase, WorkerSetup, WorkerView, count_workers
 from cortex.storage.files import sync_file
 from cortex.storage.ledger import Ledger, WorkerRecord
-from cortex.storage.pages import create_page, read_page, work_done
+from cortex.storage.pages import create_page, work_done
 from cortex.storage.results import read_failures
 
 _SETTLE_SECONDS: Final = 0.005
 """Long enough for a Worker to name on its page the Batch that it has begun."""
-
-
-class Connection(Protocol):
-    """A Worker on the channel."""
-
-    def send(self, frame: Frame) -> None:
-        """Send it a frame; lost if it is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,43 +49,6 @@ class Surroundings:
     background: Callable[[Callable[[], None], Callable[[], None]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSetup:
-    """What every Worker of a Job is started with."""
-
-    python: Path
-    project: Path
-    predictor_path: str
-    python_path: str | None
-    config: Mapping[str, Any]
-    inherited: Mapping[str, str]  # variables that the project's .env may replace
-    env: Mapping[str, str]  # variables that it may not
-
-
-class Phase(Enum):
-    """How far a Worker is."""
-
-    PENDING = auto()  # ordered
-    INITIALIZING = auto()  # its process runs
-    READY = auto()  # it has a live predictor
-    RELEASED = auto()  # it was told to end
-
-
-@dataclass(slots=True)
-class WorkerView:
-    """What the operator knows of one Worker."""
-
-    phase: Phase = Phase.PENDING
-    connection: Connection | None = None
-    is_drained: bool = False
-    pid: int | None = None  # known once the ledger has it; no Lease before
-
-    @property
-    def is_waiting(self) -> bool:
-        """True of a Worker that can be told what to do."""
-        return self.phase is Phase.READY and self.connection is not None and self.pid is not None
-
-
 @dataclass(slots=True, kw_only=True)
 class JobRun:
     """See the module."""
@@ -100,7 +56,6 @@ class JobRun:
     job: Job
     folder: JobFolder
     dispatch: Dispatch
-    job_spec: Mapping[str, Any]
     around: Surroundings
     ended: Callable[[Job], None]
     setup: WorkerSetup | None = None  # set when the environment is ready
@@ -110,13 +65,19 @@ class JobRun:
     succeeded_workers: int = 0
     _start_failures: int = 0
     _start_error: str | None = None
-    _has_hook: bool | None = None
-    _hook_is_over: bool = False
-    _hook_error: str | None = None
+    _hook: Hook = field(init=False)
     _is_ending: bool = False
     _is_paused: bool = False
     _is_hungry: bool = False
     _is_watching_tail: bool = False
+
+    def __post_init__(self) -> None:
+        """Begin, or go on where an earlier operator was."""
+        self._hook = Hook(self.folder, self.job.hook_worker)
+        if self._hook.worker is not None and self._hook.worker not in self.missing:
+            self._hook.worker_gone("was lost")  # an earlier operator has seen it end
+        if not self.missing:
+            self._fill()
 
     # What happens
 
@@ -174,7 +135,10 @@ class JobRun:
         view.connection = connection
         if hello["phase"] == "ready":
             self.dispatch.release(worker)
-            self._meet_again(worker, connection)
+            if worker == self._hook.worker:
+                self._hook.look()
+                if not self._hook.is_over:  # the earlier operator has recorded it, but not said it
+                    connection.send({"type": "run_hook"})
             self._became_ready(worker, hello["has_hook"])
 
     def worker_says(self, worker: str, frame: Frame) -> None:
@@ -187,8 +151,7 @@ class JobRun:
         elif kind == "init_failed":
             self._start_error = frame["error"]
         elif kind == "hook_ended":
-            self._read_hook(worker)
-            self._hook_error = frame["error"]
+            self._hook.ended(frame["error"])
             self.go_on()
 
     def worker_disconnected(self, worker: str, connection: Connection) -> None:
@@ -241,25 +204,22 @@ class JobRun:
         self._feed(self.workers)
 
     def _facts(self) -> Facts:
-        phases = [view.phase for view in self.workers.values()]
+        views = self.workers.values()
+        is_stopping = self.job.status is JobStatus.STOPPING  # then only those that are gone can do nothing more
         return Facts(
             status=self.job.status,
             can_start=self.setup is not None or self._start_failures > 0,
             workers_wanted=self.job.workers,
-            starting=sum(view.phase is not Phase.RELEASED and not view.is_waiting for view in self.workers.values()),
+            starting=sum(view.is_starting for view in views),
             ready=tuple(worker for worker, view in self.workers.items() if view.is_waiting),
-            live=sum(self._may_still_act(view) for view in self.workers.values()),
+            live=sum(is_stopping or not view.has_said_all for view in views),
             all_ended=self.dispatch.is_done,
-            has_hook=self._has_hook,
-            hook_was_started=self.job.hook_worker is not None,
-            hook_is_over=self._hook_is_over,
+            has_hook=self._hook.exists,
+            hook_was_started=self._hook.worker is not None,
+            hook_is_over=self._hook.is_over,
             start_failures=self._start_failures,
-            is_released=phases.count(Phase.RELEASED) == len(phases),
+            is_released=all(view.phase is Phase.RELEASED for view in views),
         )
-
-    def _may_still_act(self, view: WorkerView) -> bool:
-        """True while anything may come of a Worker: one that ends by itself only has to have said all it has to say."""
-        return self.job.status is JobStatus.STOPPING or not (view.is_drained and view.phase is Phase.RELEASED)
 
     def _find(self, worker: str, phase: Phase) -> None:
         """Take over a Worker of the earlier operator, with the Lease that its page says it holds."""
@@ -270,8 +230,15 @@ class JobRun:
     def _resume(self) -> None:
         """Queue what is open once all Workers of the earlier operator are found or gone, and not before."""
         if not self.missing:
-            self.dispatch.fill()
+            self._fill()
             self.go_on()
+
+    def _fill(self) -> None:
+        """Queue what is open; what an earlier operator was about to give up, it did not get to."""
+        self.dispatch.fill()
+        for death in self.around.ledger.deaths(self.job.id):
+            if death.deaths >= MAX_DEATHS and self.dispatch.is_queued_alone(death.batch):
+                self.dispatch.give_up(death.batch)
 
     def _start_workers(self, count: int) -> None:
         if self.setup is None:
@@ -280,28 +247,13 @@ class JobRun:
             worker = f"{self.job.id}-{os.urandom(4).hex()}"
             create_page(self.folder, worker)
             self.workers[worker] = WorkerView()
-            self.around.engine.start(
-                WorkerOrder(
-                    worker=worker,
-                    job_id=self.job.id,
-                    folder=self.folder.root,
-                    log=self.folder.log,
-                    python=self.setup.python,
-                    project=self.setup.project,
-                    predictor_path=self.setup.predictor_path,
-                    python_path=self.setup.python_path,
-                    config=self.setup.config,
-                    job_spec=self.job_spec,
-                    inherited=self.setup.inherited,
-                    env=self.setup.env,
-                )
-            )
+            self.around.engine.start(self.setup.order(worker, self.job, self.folder))
 
     def _became_ready(self, worker: str, has_hook: bool) -> None:
         view = self.workers[worker]
         if view.phase is not Phase.RELEASED:
             view.phase = Phase.READY
-        self._has_hook = has_hook
+        self._hook.exists = has_hook
         self._start_failures = 0
         self.go_on()
 
@@ -329,20 +281,10 @@ class JobRun:
                 if lease is None:
                     self._is_hungry = True
                 elif view.connection is not None:
-                    view.connection.send(self._lease_frame(lease))
+                    view.connection.send(self.dispatch.frame(lease))
         if self._is_hungry and not self.dispatch.is_done and not self._is_watching_tail:
             self._is_watching_tail = True
             self.around.call_later(TARGET_SECONDS, self._take_back_from_the_slowest)
-
-    def _lease_frame(self, lease: Lease) -> Frame:
-        return {
-            "type": "lease",
-            "token": lease.token,
-            "segment": lease.segment,
-            "segment_first": self.dispatch.segment(lease.segment).first,
-            "first": lease.first,
-            "end": lease.end,
-        }
 
     def _take_back_from_the_slowest(self) -> None:
         self._is_watching_tail = False
@@ -359,8 +301,8 @@ class JobRun:
 
     def _died(self, worker: str, view: WorkerView, ending: Exit, suspect: int | None) -> None:
         who = f"worker pid-{view.pid}" if view.pid else "a worker"
-        if worker == self.job.hook_worker:
-            self._hook_died(worker, ending.cause)
+        if worker == self._hook.worker:
+            self._hook.worker_gone(ending.cause)
         if self.job.status is JobStatus.STOPPING or self._is_paused:
             return
         if suspect is not None:
@@ -381,42 +323,14 @@ class JobRun:
             self._start_error = self._start_error or f"it {ending.cause}"
             append_line(self.folder.log, f"{who} {ending.cause} before its predictor was ready")
 
-    def _meet_again(self, worker: str, connection: Connection) -> None:
-        """Go on with the hook of a Worker that has lost its operator: it waits now, so it is not inside the hook."""
-        if worker == self.job.hook_worker:
-            self._read_hook(worker)
-            if not self._hook_is_over:
-                connection.send({"type": "run_hook"})  # the earlier operator has recorded it, but not said it
-
-    def settle_hook(self) -> None:
-        """Take over the outcome of a hook whose Worker an earlier operator has seen end."""
-        if self.job.hook_worker is not None and self.job.hook_worker not in self.missing:
-            self._hook_died(self.job.hook_worker, "was lost")
-
-    def _hook_died(self, worker: str, cause: str) -> None:
-        """The Worker that ran the hook is gone: what its page says counts."""
-        self._read_hook(worker)
-        if not self._hook_is_over:
-            self._hook_is_over = True
-            self._hook_error = f"the worker that ran it {cause}"
-
     def _start_hook(self, worker: str) -> None:
         connection = self.workers[worker].connection
         if connection is None:
             return
         self.around.ledger.start_hook(self.job.id, worker)
-        self.job = replace(self.job, hook_worker=worker)
+        self._hook.worker = worker
         connection.send({"type": "run_hook"})
         self._release([other for other in self.workers if other != worker])
-
-    def _read_hook(self, worker: str) -> None:
-        if worker != self.job.hook_worker:
-            return
-        hook = read_page(self.folder, worker).hook
-        if hook in (HookState.SUCCEEDED, HookState.FAILED):
-            self._hook_is_over = True
-            if hook is HookState.FAILED:
-                self._hook_error = self._hook_error or "it raised; the log has the traceback"
 
     def _release(self, workers: Iterable[str]) -> None:
         """Let Workers end: by themselves, or at once if the Job is stopped or they have not even begun."""
@@ -434,17 +348,12 @@ class JobRun:
 
     def worker_counts(self) -> dict[str, int]:
         """Count the Workers by how far they are."""
-        phases = [view.phase for view in self.workers.values()]
-        not_ordered = self.job.workers if self.setup is None and not self._start_failures else 0
-        released = phases.count(Phase.RELEASED)
-        return {
-            "pending": not_ordered,
-            "initializing": phases.count(Phase.PENDING) + phases.count(Phase.INITIALIZING),
-            "running": phases.count(Phase.READY),
-            "succeeded": self.succeeded_workers + released,
-            "failed": self.failed_workers,
-            "stalled": 0,
-        }
+        return count_workers(
+            self.workers.values(),
+            not_ordered=self.job.workers if self.setup is None and not self._start_failures else 0,
+            succeeded=self.succeeded_workers,
+            failed=self.failed_workers,
+        )
 
     # The end
 
@@ -461,7 +370,14 @@ class JobRun:
 
     def _record_end(self) -> None:
         counts = self.dispatch.counts()
-        status, reason = self._final_status(counts)
+        status, reason = verdict(
+            self.job,
+            counts,
+            given_up=[death for death in self.around.ledger.deaths(self.job.id) if death.deaths >= MAX_DEATHS],
+            hook=self._hook,
+            start_error=self._start_error,
+            first_failure=self._first_failure,
+        )
         if reason is not None:
             append_line(self.folder.log, f"{status.text}: {reason}")
         busy_seconds = work_done(self.folder)[1]
@@ -472,33 +388,7 @@ class JobRun:
         )
         self.ended(self.job)
 
-    def _final_status(self, counts: Counts) -> tuple[JobStatus, str | None]:
-        """Say how the Job ended: it follows from how its Batches and its hook did."""
-        if self.job.status is JobStatus.STOPPING:
-            return JobStatus.STOPPED, self.job.status_reason
-        given_up = [death for death in self.around.ledger.deaths(self.job.id) if death.deaths >= MAX_DEATHS]
-        if counts.in_queue:
-            return JobStatus.WORKER_ERROR, f"no worker could start: {self._start_error}"
-        for death in sorted(given_up, key=lambda death: not death.out_of_memory):
-            status = JobStatus.WORKER_OOM if death.out_of_memory else JobStatus.WORKER_ERROR
-            name = batch_id(self.job.id, death.batch)
-            return status, f"{_number(len(given_up), 'batch')} given up: batch {name}: its worker {death.cause}"
-        if self._hook_error is not None:
-            return JobStatus.WORKER_ERROR, f"on_job_complete failed: {self._hook_error}"
-        if self._has_hook is not False and not self._hook_is_over:
-            return JobStatus.WORKER_ERROR, f"no worker could start to run on_job_complete: {self._start_error}"
-        if counts.failed:
-            return JobStatus.COMPLETED_WITH_FAILURES, self._first_failure(counts)
-        return JobStatus.SUCCEEDED, None
-
-    def _first_failure(self, counts: Counts) -> str:
-        summary = f"{counts.failed} of {_number(counts.total, 'batch')} failed"
-        failures = read_failures(self.folder, self.around.ledger.segments(self.job.id))
-        for batch, failure in failures:
-            name = batch_id(self.job.id, batch)
-            return f"{summary}; the first was batch {name}: {failure['type']}: {failure['message']}"
-        return summary
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}es"
+    def _first_failure(self) -> str | None:
+        for batch, failure in read_failures(self.folder, self.around.ledger.segments(self.job.id)):
+            return f"batch {batch_id(self.job.id, batch)}: {failure['type']}: {failure['message']}"
+        return None

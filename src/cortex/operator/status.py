@@ -55,3 +55,16 @@ def job_status(
     }
     optional = {"status_reason", "worker_counts", "start_time", "end_time"}
     return {name: value for name, value in status.items() if value is not None or name not in optional}
+
+
+def job_spec(job: Job) -> Mapping[str, Any]:
+    """Give what a predictor is told of its Job."""
+    return {
+        "job_id": job.id,
+        "api_name": job.api_name,
+        "config": job.config,
+        "workers": job.workers,
+        "total_batch_count": job.total_batch_count,
+        "created_time": rfc3339(job.created_at_ns),
+        "start_time": rfc3339(job.started_at_ns or job.created_at_ns),
+    }

@@ -1,0 +1,97 @@
+"""What the operator knows of the Workers of a Job."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Protocol
+
+from cortex.domain.frame import Frame
+from cortex.domain.job import Job
+from cortex.domain.layout import JobFolder
+from cortex.engines.engine import WorkerOrder
+
+
+class Connection(Protocol):
+    """A Worker on the channel."""
+
+    def send(self, frame: Frame) -> None:
+        """Send it a frame; lost if it is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """What every Worker of a Job is started with."""
+
+    python: Path
+    project: Path
+    predictor_path: str
+    python_path: str | None
+    config: Mapping[str, Any]
+    job_spec: Mapping[str, Any]
+    inherited: Mapping[str, str]  # variables that the project's .env may replace
+    env: Mapping[str, str]  # variables that it may not
+
+    def order(self, worker: str, job: Job, folder: JobFolder) -> WorkerOrder:
+        """Make the order for one Worker."""
+        return WorkerOrder(
+            worker=worker,
+            job_id=job.id,
+            folder=folder.root,
+            log=folder.log,
+            python=self.python,
+            project=self.project,
+            predictor_path=self.predictor_path,
+            python_path=self.python_path,
+            config=self.config,
+            job_spec=self.job_spec,
+            inherited=self.inherited,
+            env=self.env,
+        )
+
+
+class Phase(Enum):
+    """How far a Worker is."""
+
+    PENDING = auto()  # ordered
+    INITIALIZING = auto()  # its process runs
+    READY = auto()  # it has a live predictor
+    RELEASED = auto()  # it was told to end
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """What the operator knows of one Worker."""
+
+    phase: Phase = Phase.PENDING
+    connection: Connection | None = None
+    is_drained: bool = False
+    pid: int | None = None  # known once the ledger has it; no Lease before
+
+    @property
+    def is_waiting(self) -> bool:
+        """True of a Worker that can be told what to do."""
+        return self.phase is Phase.READY and self.connection is not None and self.pid is not None
+
+    @property
+    def is_starting(self) -> bool:
+        """True of a Worker that cannot be told what to do yet."""
+        return self.phase is not Phase.RELEASED and not self.is_waiting
+
+    @property
+    def has_said_all(self) -> bool:
+        """True of a Worker that ends by itself and of which nothing more will come."""
+        return self.phase is Phase.RELEASED and self.is_drained
+
+
+def count_workers(views: Collection[WorkerView], *, not_ordered: int, succeeded: int, failed: int) -> dict[str, int]:
+    """Count Workers, those that are gone included, in the words of the HTTP API."""
+    phases = [view.phase for view in views]
+    return {
+        "pending": not_ordered,
+        "initializing": phases.count(Phase.PENDING) + phases.count(Phase.INITIALIZING),
+        "running": phases.count(Phase.READY),
+        "succeeded": succeeded + phases.count(Phase.RELEASED),
+        "failed": failed,
+        "stalled": 0,
+    }
