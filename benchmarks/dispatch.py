@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from operator_process import OperatorProcess  # noqa: E402 - the tests' own way to run an operator
+from operator_process import OperatorProcess
 
 WORKERS = 2
 BATCH_SIZE = 10
