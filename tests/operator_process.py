@@ -76,22 +76,28 @@ class OperatorProcess:
 
     # What users do
 
-    def deploy(self, predictor: str, *, name: str = "api", files: Mapping[str, str] | None = None, **spec: Any) -> None:
-        """Deploy a predictor from its source."""
-        response = self.try_to_deploy(predictor, name=name, files=files, **spec)
+    def deploy(self, predictor: str, **what: Any) -> None:
+        """Deploy a predictor from its source; `what` is as in `try_to_deploy`."""
+        response = self.try_to_deploy(predictor, **what)
         assert response.status_code == 200, response.text
 
     def try_to_deploy(
-        self, predictor: str, *, name: str = "api", files: Mapping[str, str] | None = None, **spec: Any
+        self,
+        predictor: str,
+        *,
+        name: str = "api",
+        files: Mapping[str, str] | None = None,
+        compute: Mapping[str, Any] | None = None,
+        **spec: Any,
     ) -> httpx.Response:
-        """Ask for a deployment; give the answer."""
+        """Ask for a deployment with these fields of `predictor` and `compute`; give the answer."""
         project = io.BytesIO()
         with zipfile.ZipFile(project, "w") as archive:
             for path, text in {"predictor.py": textwrap.dedent(predictor), **(files or {})}.items():
                 archive.writestr(path, text)
         fields = {"type": "python", "path": "predictor.py", **spec}
-        configuration = json.dumps([{"name": name, "kind": "BatchAPI", "predictor": fields}])
-        upload = {"config": ("cortex.yaml", configuration), "project": ("project.zip", project.getvalue())}
+        api = {"name": name, "kind": "BatchAPI", "predictor": fields, "compute": compute or {}}
+        upload = {"config": ("cortex.yaml", json.dumps([api])), "project": ("project.zip", project.getvalue())}
         return self.http.post("/_cortex/deploy", files=upload)
 
     def submit(self, items: list[Any], *, api: str = "api", batch_size: int = 1, workers: int = 1, **more: Any) -> str:

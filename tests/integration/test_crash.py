@@ -7,7 +7,6 @@ state byte, once per kill at the most.
 
 import random
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -246,11 +245,3 @@ def test_an_acknowledged_job_survives_the_operator_at_once(operator: OperatorPro
 
     assert operator.wait(job)["status"] == "status_succeeded"
     assert [1, 1, 1] == operator.rows(job)
-
-
-def test_a_second_operator_on_the_same_data_is_refused(start_operator: Callable[..., OperatorProcess]) -> None:
-    first = start_operator()
-    second = OperatorProcess(first.data_dir)
-
-    with pytest.raises(AssertionError, match="another operator runs on the data directory"):
-        second.start()
