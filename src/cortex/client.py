@@ -1,161 +1,42 @@
 """Ask an operator over HTTP: one method for each of its routes."""
 
 import ipaddress
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
+from itertools import chain
+from secrets import token_hex
 from types import TracebackType
-from typing import IO, Any, NotRequired, Self, TypedDict, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import IO, Final, Self, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.fields import RequestField
 
 from cortex import __version__
+from cortex.answers import ApiInfo, ApiSummary, Deployment, Health, JobInfo, OperatorInfo, Submitted
 from cortex.domain.errors import CortexError, OperatorUnreachable
 
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-_UPLOADING = httpx.Timeout(600.0, connect=5.0)  # half a gigabyte is unpacked and checked before the answer
-_FOLLOWING = httpx.Timeout(60.0, connect=5.0, read=None)  # a quiet job may say nothing for hours
-
+_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
+_UPLOADING: Final = urllib3.Timeout(connect=5.0, read=600.0)  # half a gigabyte is unpacked and checked first
+_FOLLOWING: Final = urllib3.Timeout(connect=5.0, read=None)  # a quiet job may say nothing for hours
+_CHUNK_BYTES: Final = 256 * 1024
 
 Answer = TypeVar("Answer")
-
-
-class Health(TypedDict):
-    """GET /healthz"""
-
-    status: str
-    version: str
-
-
-class Machine(TypedDict):
-    """What the operator's machine has."""
-
-    cpu: float
-    mem: int
-
-
-class OperatorInfo(TypedDict):
-    """GET /_cortex/info"""
-
-    version: str
-    engine: str
-    data_dir: str
-    address: str
-    started_time: str
-    machine: Machine
-    apis: int
-    jobs_in_progress: int
-
-
-class DeployedApi(TypedDict):
-    """An API as a deployment names it."""
-
-    name: str
-    kind: str
-    endpoint: str
-    api_id: str
-
-
-class Deployment(TypedDict):
-    """What became of one API of a configuration."""
-
-    api: DeployedApi
-    message: str
-    error: str
-
-
-class LatestJob(TypedDict):
-    """The newest job of an API."""
-
-    job_id: str
-    created_time: str
-
-
-class ApiSummary(DeployedApi):
-    """One entry of GET /_cortex/apis"""
-
-    last_updated: str
-    running_jobs: int
-    latest_job: LatestJob | None
-
-
-class BatchMetrics(TypedDict):
-    """How the batches of a job ended so far."""
-
-    succeeded: int
-    failed: int
-    avg_time_per_batch: NotRequired[float]
-
-
-class WorkerCounts(TypedDict, total=False):
-    """The workers of a running job."""
-
-    pending: int
-    initializing: int
-    running: int
-    succeeded: int
-    failed: int
-    stalled: int
-
-
-class JobFacts(TypedDict):
-    """A job; what does not apply to its present state is left out."""
-
-    job_id: str
-    api_name: str
-    workers: int
-    batches_per_worker: NotRequired[int]
-    config: NotRequired[dict[str, Any] | None]
-    api_id: str
-    sqs_url: NotRequired[str]
-    status: str
-    status_reason: NotRequired[str]
-    total_batch_count: NotRequired[int]
-    batches_in_queue: NotRequired[int]
-    batches_in_flight: NotRequired[int]
-    batch_metrics: NotRequired[BatchMetrics]
-    worker_counts: NotRequired[WorkerCounts]
-    created_time: str
-    start_time: NotRequired[str]
-    end_time: NotRequired[str]
-
-
-class BuiltEnvironment(TypedDict):
-    """The environment of an API's requirements: none, pending, building, ready or failed."""
-
-    status: str
-    message: str
-
-
-class ApiInfo(TypedDict):
-    """GET /_cortex/apis/NAME"""
-
-    spec: dict[str, Any]
-    api_id: str
-    endpoint: str
-    last_updated: str
-    environment: BuiltEnvironment
-    job_statuses: list[JobFacts]
-
-
-class JobInfo(TypedDict):
-    """GET ENDPOINT/ID"""
-
-    job_status: JobFacts
-    endpoint: str
-
-
-class Submitted(TypedDict):
-    """The answer to a submission."""
-
-    job_id: str
-    api_name: str
-    workers: int
-    config: NotRequired[dict[str, Any] | None]
-    api_id: str
-    sqs_url: str
-    total_batch_count: NotRequired[int]
-    created_time: str
 
 
 class OperatorClient:
@@ -168,15 +49,11 @@ class OperatorClient:
 
     def __init__(self, address: str, api_key: str | None = None) -> None:
         self.address = address.rstrip("/")
-        headers = {"User-Agent": f"cortex/{__version__}"}
+        self._headers = {"User-Agent": f"cortex/{__version__}"}
         if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
-        self._http = httpx.Client(
-            headers=headers,
-            timeout=_TIMEOUT,
-            trust_env=not _is_loopback(self.address),  # a company's HTTP proxy does not know this machine's loopback
-            verify=self.address.startswith("https:"),  # reading the certificate store takes longer than most requests
-        )
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        proxy = _proxy(self.address)
+        self._http = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +63,7 @@ class OperatorClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._http.clear()
 
     def health(self) -> Health:
         """Say that the operator answers, and which version it is."""
@@ -198,11 +75,13 @@ class OperatorClient:
 
     def deploy(self, configuration: bytes, file_name: str, project: IO[bytes]) -> list[Deployment]:
         """Deploy every API of a configuration; `file_name` is what messages about it call it."""
-        files = {
-            "config": (file_name, configuration, "application/yaml"),
-            "project": ("project.zip", project, "application/zip"),
-        }
-        return self._ask(list[Deployment], "POST", "/_cortex/deploy", files=files, timeout=_UPLOADING)
+        headers, body = _form(
+            [
+                ("config", file_name, "application/yaml", BytesIO(configuration)),
+                ("project", "project.zip", "application/zip", project),
+            ]
+        )
+        return self._ask(list[Deployment], "POST", "/_cortex/deploy", body=body, headers=headers, timeout=_UPLOADING)
 
     def apis(self) -> list[ApiSummary]:
         """List the deployed APIs."""
@@ -219,7 +98,7 @@ class OperatorClient:
     def submit(self, endpoint: str, submission: bytes) -> Submitted:
         """Submit a job; once this returns, the operator has it in its ledger."""
         headers = {"Content-Type": "application/json"}
-        return self._ask(Submitted, "POST", urlsplit(endpoint).path, content=submission, headers=headers)
+        return self._ask(Submitted, "POST", urlsplit(endpoint).path, body=submission, headers=headers)
 
     def job(self, endpoint: str, job_id: str) -> JobInfo:
         """Describe a job."""
@@ -244,66 +123,136 @@ class OperatorClient:
     def _message(self, method: str, path: str) -> str:
         return self._ask(dict[str, str], method, path)["message"]
 
-    def _ask(self, _shape: type[Answer], method: str, path: str, **request: Any) -> Answer:
-        with self._translated_errors():
-            response = self._http.request(method, self._url(path), **request)
-        if not response.is_success:
-            raise self._refusal(response)
+    def _ask(
+        self,
+        _shape: type[Answer],
+        method: str,
+        path: str,
+        *,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: urllib3.Timeout = _TIMEOUT,
+    ) -> Answer:
+        with (
+            self._translated_errors(),
+            self._send(method, path, body=body, headers=headers, timeout=timeout) as response,
+        ):
+            text = response.data
+        if not _is_success(response):
+            raise self._refusal(path, response)
         try:
-            answer: Answer = response.json()
+            answer: Answer = json.loads(text)
         except ValueError:
-            raise self._stranger(response) from None
+            raise self._stranger(path, response) from None
         return answer
 
     def _stream(self, path: str, *, follow: bool) -> Iterator[bytes]:
-        parameters = {"follow": "true"} if follow else {}
+        query = "?follow=true" if follow else ""
         timeout = _FOLLOWING if follow else _TIMEOUT
-        with (
-            self._translated_errors(),
-            self._http.stream("GET", self._url(path), params=parameters, timeout=timeout) as response,
-        ):
-            if not response.is_success:
-                response.read()
-                raise self._refusal(response)
-            yield from response.iter_bytes()
+        with self._translated_errors(), self._send("GET", path + query, timeout=timeout) as response:
+            if not _is_success(response):
+                raise self._refusal(path, response)
+            yield from response.stream(_CHUNK_BYTES)
 
-    def _url(self, path: str) -> httpx.URL:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: urllib3.Timeout,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        return self._http.request(
+            method,
+            self._url(path),
+            body=body,
+            headers={**self._headers, **(headers or {})},
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+
+    def _url(self, path: str) -> str:
         if path.startswith(("/_cortex/", "/healthz")):
-            return httpx.URL(self.address + path)
-        return httpx.URL(self.address).join(path)
+            return self.address + path
+        return urljoin(self.address, path)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (NewConnectionError, ConnectTimeoutError, NameResolutionError, SSLError, ProxyError) as error:
             raise OperatorUnreachable(
-                f"no operator answers at `{self.address}` ({error})",
+                f"no operator answers at `{self.address}`: {_reason(error)}",
                 hint="check that it runs there; `cortex env list` shows the address of every environment",
             ) from error
-        except httpx.TimeoutException as error:
+        except ReadTimeoutError as error:
             raise OperatorUnreachable(f"the operator at `{self.address}` took too long to answer") from error
-        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+        except ProtocolError as error:
             raise OperatorUnreachable(
                 f"the operator at `{self.address}` went away in the middle of its answer",
                 hint="what it has accepted is safe; run the command again once it is back",
             ) from error
-        except httpx.RequestError as error:
+        except HTTPError as error:
             raise OperatorUnreachable(f"the operator at `{self.address}` cannot be asked: {error}") from error
 
-    def _refusal(self, response: httpx.Response) -> CortexError:
+    def _refusal(self, path: str, response: urllib3.BaseHTTPResponse) -> CortexError:
         try:
             body = response.json()
             kind, message = str(body["kind"]), str(body["message"])
         except (ValueError, KeyError, TypeError):
-            return self._stranger(response)
+            return self._stranger(path, response)
         return _errors_by_code().get(kind, CortexError)(message)
 
-    def _stranger(self, response: httpx.Response) -> CortexError:
+    def _stranger(self, path: str, response: urllib3.BaseHTTPResponse) -> CortexError:
         return CortexError(
-            f"`{response.url}` answered {response.status_code} {response.reason_phrase}, and not as an operator does",
+            f"`{self._url(path)}` answered {response.status} {response.reason}, and not as an operator does",
             hint=f"check that `{self.address}` is the address of a cortex operator",
         )
+
+
+def _is_success(response: urllib3.BaseHTTPResponse) -> bool:
+    return 200 <= response.status < 300
+
+
+def _reason(error: BaseException) -> str:
+    """Give what the operating system says, such as `connection refused`."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror[0].lower() + seen.strerror[1:]
+        seen = seen.__cause__ or seen.__context__
+    return str(error)
+
+
+def _proxy(address: str) -> str | None:
+    """Give the user's HTTP proxy for an address; a company's does not know this machine's loopback."""
+    parts = urlsplit(address)
+    if _is_loopback(address) or proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _form(parts: Iterable[tuple[str, str, str, IO[bytes]]]) -> tuple[dict[str, str], Iterator[bytes]]:
+    """Write files as a form; give its headers, and its body, which is read as it is sent."""
+    boundary = token_hex(16)
+    pieces: list[Iterable[bytes]] = []
+    size_bytes = 0
+    for name, file_name, content_type, file in parts:
+        field = RequestField(name, b"", file_name)
+        field.make_multipart(content_type=content_type)
+        head = f"--{boundary}\r\n{field.render_headers()}".encode()
+        size_bytes += len(head) + file.seek(0, os.SEEK_END) + len(b"\r\n")
+        file.seek(0)
+        pieces += [[head], iter(partial(file.read, _CHUNK_BYTES), b""), [b"\r\n"]]
+    end = f"--{boundary}--\r\n".encode()
+    headers = {
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+        "Content-Length": str(size_bytes + len(end)),
+    }
+    return headers, chain(*pieces, [end])
 
 
 def _job_path(endpoint: str, job_id: str) -> str:

@@ -83,7 +83,7 @@ class StubOperator:
 
     def job(self, *states: dict[str, Any], api: str = "image-classifier") -> None:
         """Answer for a job, with each of its states in turn."""
-        endpoint = f"{self.address}/{api}/{states[0]['job_id']}"
+        endpoint = f"{self.address}/{api}"
         bodies = [{"job_status": state, "endpoint": endpoint} for state in states]
         self.answers[f"GET /{api}/{states[0]['job_id']}"] = Then(*bodies)
 

@@ -90,7 +90,7 @@ def test_get_as_json_is_what_the_operator_says(operator: StubOperator) -> None:
     assert [
         {"spec": {"name": "image-classifier", "kind": "BatchAPI"}, "endpoint": endpoint, "job_statuses": [job()]}
     ] == api
-    assert {"job_status": job(), "endpoint": f"{endpoint}/{JOB}"} == one
+    assert {"job_status": job(), "endpoint": endpoint} == one
 
 
 def test_get_lists_the_apis_of_every_environment(operator: StubOperator) -> None:
@@ -395,11 +395,32 @@ def test_waiting_on_a_terminal_draws_a_bar(operator: StubOperator, tmp_path: Pat
     assert "━" in drawn
 
 
+def test_progress_says_what_a_job_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = TerseProgress(clock=lambda: 0.0)
+
+    for counts in (
+        {"pending": 2},
+        {"pending": 2},
+        {"pending": 1, "initializing": 1},
+        {"initializing": 1, "running": 1},
+    ):
+        progress.show(job(worker_counts=counts))
+    progress.show(job(1, worker_counts={"pending": 1}))
+
+    assert capsys.readouterr().err.splitlines() == [
+        "running: 0/10 batches, 2 workers pending",
+        "running: 0/10 batches, 1 worker initializing",
+        "running: 0/10 batches",
+        "running: 1/10 batches",
+    ]
+
+
 def test_terse_progress_is_terse(capsys: pytest.CaptureFixture[str]) -> None:
-    seconds = iter([0.0, *(float(number) for number in range(1, 20))])
-    progress = TerseProgress(clock=lambda: next(seconds))
+    now = 0.0
+    progress = TerseProgress(clock=lambda: now)
 
     for count in (0, 0, 5, 5, 5, 5, 5, 5, 10, 11, 12, 13, 14, 15, 25):
+        now += 1
         progress.show(job(count, total_batch_count=100))
 
     assert capsys.readouterr().err.splitlines() == [
@@ -471,7 +492,9 @@ def test_deploy_without_a_configuration_file(operator: StubOperator, project: Pa
 
     assert missing.exit_code == 1
     assert missing.stderr.startswith(f"error: there is no `elsewhere/cortex.yaml` in {project}\n\nhint: change to")
-    assert folder.stderr == "error: `.` cannot be read: Is a directory\n"
+    assert folder.stderr == (
+        "error: `.` cannot be read: Is a directory\n\nhint: name the file: `cortex deploy cortex.yaml`\n"
+    )
     assert operator.requests == []
 
 
@@ -484,10 +507,10 @@ for words in (["--help"], ["version"], ["version", "--help"]):
         main(words)
     except SystemExit as end:
         assert end.code == 0, end.code
-heavy = {"httpx", "rich", "pydantic", "asyncio", "starlette", "uvicorn", "numpy", "sqlite3"}
+heavy = {"urllib3", "rich", "pydantic", "asyncio", "starlette", "uvicorn", "numpy", "sqlite3"}
 print("heavy:", sorted(heavy & set(sys.modules)))
 import cortex.cli.get
-print("with HTTP:", "httpx" in sys.modules, "rich" in sys.modules)
+print("with HTTP:", "urllib3" in sys.modules, "rich" in sys.modules)
 """
 
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from cortex import __version__
+from cortex.answers import ApiSummary
 from cortex.cli.background import LocalOperator
 from cortex.cli.environments import Environment, local_data_directory, read_environments
 from cortex.cli.options import talk
-from cortex.client import ApiSummary, OperatorClient
+from cortex.client import OperatorClient
 from cortex.domain.errors import ApiNotFound, JobNotFound
 
 

@@ -49,7 +49,8 @@ def _read(configuration: Path) -> bytes:
             hint="change to the project's folder, or name the file: `cortex deploy PATH/cortex.yaml`",
         ) from None
     except OSError as error:
-        raise InvalidConfiguration(f"`{configuration}` cannot be read: {error.strerror}") from error
+        hint = f"name the file: `cortex deploy {configuration / 'cortex.yaml'}`" if configuration.is_dir() else None
+        raise InvalidConfiguration(f"`{configuration}` cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _next_commands(connection: Connection, names: list[str]) -> str:

@@ -8,11 +8,11 @@ from functools import partial
 
 import click
 
+from cortex.answers import ApiSummary
 from cortex.cli.connection import Connection, connect, connect_to_all
 from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.views import api_view, apis_view, has_ended, job_line, job_view, shown_jobs
 from cortex.cli.watch import Look, watch
-from cortex.client import ApiSummary
 from cortex.domain.errors import CortexError
 
 

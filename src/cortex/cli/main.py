@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, Any
 
@@ -10,9 +12,6 @@ import click
 from cortex import __version__
 from cortex.cli.group import PrefixGroup
 from cortex.domain.errors import CortexError
-
-# httpx imports its own command line with all of rich where it can, which takes longer than all else that we import.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 COMMANDS = {
     "deploy": "Deploy the APIs of a configuration file.",
@@ -38,6 +37,12 @@ class Failure(click.ClickException):
         click.echo(line, file=file, err=file is None, color=self.show_color)
 
 
+class Misuse(Failure):
+    """A command that cannot be understood, as click found."""
+
+    exit_code = click.UsageError.exit_code
+
+
 class CommandLine(PrefixGroup):
     """Imports the module of a command when it is asked for: `--help` and `version` need none of the others."""
 
@@ -57,10 +62,18 @@ class CommandLine(PrefixGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Understand the options before the command."""
+        with _misuse_explained():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; what may go wrong becomes a message and an exit code."""
         try:
-            return super().invoke(ctx)
+            with _misuse_explained():
+                return super().invoke(ctx)
         except CortexError as error:
             raise Failure(str(error)) from error
         except KeyboardInterrupt:
@@ -68,6 +81,20 @@ class CommandLine(PrefixGroup):
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
+
+
+@contextmanager
+def _misuse_explained() -> Iterator[None]:
+    """Show what click refuses as our own errors are shown."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "cortex"
+        message = error.format_message().rstrip(".").replace("'", "`")
+        hint = f"hint: `{command} --help` shows how it is used"
+        raise Misuse(f"{message[0].lower()}{message[1:]}\n\n{hint}") from error
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,24 +1,23 @@
 """`cortex submit`"""
 
-from typing import BinaryIO
-
 import click
 
 from cortex.cli.connection import Connection, connect
 from cortex.cli.options import environment_option, output_option, talk, write_json
 from cortex.cli.tables import hints
 from cortex.cli.wait import wait_for_job
+from cortex.domain.errors import InvalidSubmission
 
 
 @click.command()
 @click.argument("api_name", metavar="API")
-@click.argument("file", metavar="FILE", type=click.File("rb"))
+@click.argument("file", metavar="FILE")
 @click.option("--wait", "is_waiting", is_flag=True, help="Show the job's progress, and fail unless it succeeds.")
 @environment_option
 @output_option
-def command(api_name: str, file: BinaryIO, is_waiting: bool, environment_name: str | None, output: str) -> None:
+def command(api_name: str, file: str, is_waiting: bool, environment_name: str | None, output: str) -> None:
     """Submit the job that FILE describes as JSON (`-` reads stdin), and print its id."""
-    submission = file.read()
+    submission = _read(file)
     connection = connect(environment_name)
     api = connection.api(api_name)
     submitted = connection.client.submit(api["endpoint"], submission)
@@ -35,6 +34,18 @@ def command(api_name: str, file: BinaryIO, is_waiting: bool, environment_name: s
     except KeyboardInterrupt:
         talk("\nthe job goes on\n\n" + _next_commands(connection, api_name, job_id))
         raise
+
+
+def _read(file: str) -> bytes:
+    try:
+        with click.open_file(file, "rb") as opened:
+            submission: bytes = opened.read()
+    except OSError as error:
+        raise InvalidSubmission(
+            f"`{file}` cannot be read: {error.strerror}",
+            hint="FILE holds the job request as JSON; `-` reads it from stdin",
+        ) from error
+    return submission
 
 
 def _next_commands(connection: Connection, api_name: str, job_id: str) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from cortex.answers import ApiInfo, ApiSummary, JobFacts, JobInfo
 from cortex.cli.tables import facts, table
 from cortex.cli.times import format_age, format_duration, format_instant, format_short_duration, parse_instant
-from cortex.client import ApiInfo, ApiSummary, JobFacts, JobInfo
 from cortex.domain.job import JobStatus
 
 SHOWN_JOBS = 10
@@ -48,7 +48,7 @@ def job_view(job: JobInfo, now: datetime) -> str:
         ("duration", format_duration(duration(status, now))),
     ]
     blocks = [facts(heading), facts(times), _batch_stats(status), _worker_stats(status)]
-    return "\n\n".join([*blocks, f"job endpoint: {job['endpoint']}"])
+    return "\n\n".join([*blocks, f"job endpoint: {job['endpoint']}/{status['job_id']}"])
 
 
 def job_line(status: JobFacts) -> str:

@@ -4,13 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime, timedelta
 
+from cortex.answers import ApiSummary, JobFacts
 from cortex.cli.connection import Connection
 from cortex.cli.options import talk
-from cortex.cli.times import format_duration, format_rate
-from cortex.cli.views import duration, failed_count, has_ended, job_line, status_text, succeeded_count, total_count
-from cortex.client import ApiSummary, JobFacts
+from cortex.cli.pace import Pace
+from cortex.cli.views import failed_count, has_ended, job_line, status_text, succeeded_count, total_count
 from cortex.domain.errors import JobFailed, OperatorUnreachable
 from cortex.domain.job import JobStatus
 
@@ -34,7 +33,7 @@ def wait_for_job(connection: Connection, api: ApiSummary, job_id: str) -> None:
 
 
 class TerseProgress:
-    """Writes a line when the status changes, at every tenth of the batches, and every five seconds in between.
+    """Writes a line when the status changes or what it waits for, at every tenth, and every five seconds in between.
 
     The five seconds grow with the job, so that a night's log does not fill up with them.
     """
@@ -42,29 +41,19 @@ class TerseProgress:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began_at = self._written_at = clock()
-        self._stage: tuple[str, int] | None = None
-        self._start_of_run: tuple[float, int] | None = None
+        self._stage: tuple[str, int, str] | None = None
+        self._pace = Pace(clock)
 
     def show(self, job: JobFacts) -> None:
         """Write a line about the job, if one is due."""
         now = self._clock()
         done, total = succeeded_count(job) + failed_count(job), total_count(job)
-        stage = (job["status"], 10 * done // total if total else 0)
+        pace = self._pace.text(job)
+        stage = (job["status"], 10 * done // total if total else 0, "" if done else pace)
         quiet_seconds = max(QUIET_SECONDS, (now - self._began_at) / 100)
         if stage != self._stage or now - self._written_at >= quiet_seconds:
-            talk(job_line(job) + self._pace(job, now, done, total - done))
+            talk(job_line(job) + pace)
             self._stage, self._written_at = stage, now
-
-    def _pace(self, job: JobFacts, now: float, done: int, remaining: int) -> str:
-        if has_ended(job):
-            return f" in {format_duration(duration(job, datetime.now(UTC)))}"
-        if self._start_of_run is None:
-            self._start_of_run = (now, done)
-        began_at, done_before = self._start_of_run
-        if done == done_before or now == began_at:
-            return ""
-        rate = (done - done_before) / (now - began_at)
-        return f", {format_rate(rate)}, {format_duration(timedelta(seconds=remaining / rate))} left"
 
 
 def _display() -> AbstractContextManager[Show]:

@@ -1,0 +1,141 @@
+"""What an operator answers: the shapes of its JSON."""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class Health(TypedDict):
+    """GET /healthz"""
+
+    status: str
+    version: str
+
+
+class Machine(TypedDict):
+    """What the operator's machine has."""
+
+    cpu: float
+    mem: int
+
+
+class OperatorInfo(TypedDict):
+    """GET /_cortex/info"""
+
+    version: str
+    engine: str
+    data_dir: str
+    address: str
+    started_time: str
+    machine: Machine
+    apis: int
+    jobs_in_progress: int
+
+
+class DeployedApi(TypedDict):
+    """An API as a deployment names it."""
+
+    name: str
+    kind: str
+    endpoint: str
+    api_id: str
+
+
+class Deployment(TypedDict):
+    """What became of one API of a configuration."""
+
+    api: DeployedApi
+    message: str
+    error: str
+
+
+class LatestJob(TypedDict):
+    """The newest job of an API."""
+
+    job_id: str
+    created_time: str
+
+
+class ApiSummary(DeployedApi):
+    """One entry of GET /_cortex/apis"""
+
+    last_updated: str
+    running_jobs: int
+    latest_job: LatestJob | None
+
+
+class BatchMetrics(TypedDict):
+    """How the batches of a job ended so far."""
+
+    succeeded: int
+    failed: int
+    avg_time_per_batch: NotRequired[float]
+
+
+class WorkerCounts(TypedDict, total=False):
+    """The workers of a running job."""
+
+    pending: int
+    initializing: int
+    running: int
+    succeeded: int
+    failed: int
+    stalled: int
+
+
+class JobFacts(TypedDict):
+    """A job; what does not apply to its present state is left out."""
+
+    job_id: str
+    api_name: str
+    workers: int
+    batches_per_worker: NotRequired[int]
+    config: NotRequired[dict[str, Any] | None]
+    api_id: str
+    sqs_url: NotRequired[str]
+    status: str
+    status_reason: NotRequired[str]
+    total_batch_count: NotRequired[int]
+    batches_in_queue: NotRequired[int]
+    batches_in_flight: NotRequired[int]
+    batch_metrics: NotRequired[BatchMetrics]
+    worker_counts: NotRequired[WorkerCounts]
+    created_time: str
+    start_time: NotRequired[str]
+    end_time: NotRequired[str]
+
+
+class BuiltEnvironment(TypedDict):
+    """The environment of an API's requirements: none, pending, building, ready or failed."""
+
+    status: str
+    message: str
+
+
+class ApiInfo(TypedDict):
+    """GET /_cortex/apis/NAME"""
+
+    spec: dict[str, Any]
+    api_id: str
+    endpoint: str
+    last_updated: str
+    environment: BuiltEnvironment
+    job_statuses: list[JobFacts]
+
+
+class JobInfo(TypedDict):
+    """GET ENDPOINT/ID; the endpoint is the API's"""
+
+    job_status: JobFacts
+    endpoint: str
+
+
+class Submitted(TypedDict):
+    """The answer to a submission."""
+
+    job_id: str
+    api_name: str
+    workers: int
+    config: NotRequired[dict[str, Any] | None]
+    api_id: str
+    sqs_url: str
+    total_batch_count: NotRequired[int]
+    created_time: str
