@@ -37,14 +37,15 @@ clean:
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
+	@echo "making an environment for cortex in $(VENV) (about half a minute)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install --upgrade 'pip>=25.1'  # the first that knows dependency groups
-	$(PIP) install --constraint constraints.txt --group dev
+	@$(PIP) install --upgrade 'pip>=25.1'  # the first that knows dependency groups
+	@$(PIP) install --constraint constraints.txt --group dev
 	@touch $@
