@@ -27,7 +27,7 @@ class Facts:
     hook_was_started: bool
     hook_is_over: bool
     start_failures: int  # since a Worker last became ready
-    is_released: bool
+    unreleased: int  # Workers that have not been told to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class StartHook:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseWorkers:
-    """Let the Workers end: there is nothing left for them to do."""
+    """Let the Workers end, but for one: there is nothing left for them to do."""
+
+    keep: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,14 @@ def _is_worth_a_try(facts: Facts) -> bool:
 
 
 def _wind_up(facts: Facts) -> list[Action]:
+    """Let the Workers end and then the Job; the last Worker last, because it says that the Job is completed."""
     if facts.live == 0:
         return [End()]
-    return [] if facts.is_released else [ReleaseWorkers()]
+    if facts.unreleased == 0:
+        return []
+    if facts.ready and facts.status is not JobStatus.STOPPING:
+        if facts.unreleased > 1:
+            return [ReleaseWorkers(keep=facts.ready[0])]
+        if facts.live > 1:
+            return []
+    return [ReleaseWorkers()]

@@ -197,8 +197,8 @@ class JobRun:
                     self._start_workers(count)
                 case StartHook(worker):
                     self._start_hook(worker)
-                case ReleaseWorkers():
-                    self._release(self.workers)
+                case ReleaseWorkers(keep):
+                    self._release(keep)
                 case End():
                     self._end()
         self._feed(self.workers)
@@ -218,7 +218,7 @@ class JobRun:
             hook_was_started=self._hook.worker is not None,
             hook_is_over=self._hook.is_over,
             start_failures=self._start_failures,
-            is_released=all(view.phase is Phase.RELEASED for view in views),
+            unreleased=sum(view.phase is not Phase.RELEASED for view in views),
         )
 
     def _find(self, worker: str, phase: Phase) -> None:
@@ -330,19 +330,17 @@ class JobRun:
         self.around.ledger.start_hook(self.job.id, worker)
         self._hook.worker = worker
         connection.send({"type": "run_hook"})
-        self._release([other for other in self.workers if other != worker])
+        self._release(keep=worker)
 
-    def _release(self, workers: Iterable[str]) -> None:
-        """Let Workers end: by themselves, or at once if the Job is stopped or they have not even begun."""
-        for worker in list(workers):
-            view = self.workers[worker]
-            if view.phase is Phase.RELEASED:
+    def _release(self, keep: str | None) -> None:
+        """Let Workers end, but for one: by themselves, or at once if the Job is stopped or they have not even begun."""
+        for worker, view in list(self.workers.items()):
+            if view.phase is Phase.RELEASED or worker == keep:
                 continue
             can_end_by_itself = view.phase is Phase.READY and self.job.status is not JobStatus.STOPPING
             view.phase = Phase.RELEASED
             if can_end_by_itself and view.connection is not None:
-                is_last = Phase.READY not in [other.phase for other in self.workers.values()]
-                end = "job has been completed" if is_last else "exiting..."
+                end = "job has been completed" if keep is None else "exiting..."
                 view.connection.send({"type": "finish", "message": f"no batches left in queue, {end}"})
             self.around.engine.stop(worker, at_once=not can_end_by_itself)
 
