@@ -16,6 +16,11 @@ class JobFolder:
         return self.root / "log"
 
     @property
+    def setup(self) -> Path:
+        """What its Workers construct their predictors with."""
+        return self.root / "setup.json"
+
+    @property
     def segments(self) -> Path:
         """The folder of the Segments."""
         return self.root / "segments"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from cortex.domain.ending import Exit
 
@@ -20,8 +20,6 @@ class WorkerOrder:
     project: Path
     predictor_path: str
     python_path: str | None
-    config: Mapping[str, Any]
-    job_spec: Mapping[str, Any]
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
 

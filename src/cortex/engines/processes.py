@@ -214,8 +214,6 @@ class ProcessEngine(Engine):
             "project": str(order.project),
             "predictor_path": order.predictor_path,
             "python_path": order.python_path,
-            "config": order.config,
-            "job_spec": order.job_spec,
             "env": dict(order.env),
         }
         return {

@@ -92,7 +92,10 @@ class Deployments:
         if leaving := [api.name for api in apis if api.name in self._leaving]:
             raise Conflict(f"{leaving[0]} is being deleted", hint="deploy it again when that is done")
         self._check_endpoints(apis)
-        return [self._apply(api, project_id) for api in apis]
+        deployed = [self._version(api, project_id) for api in apis]
+        self.ledger.deploy([one.version for one in deployed if one.is_new])
+        self._by_name.update({one.version.api_name: one.version for one in deployed})
+        return deployed
 
     def _check_endpoints(self, apis: Sequence[BatchApi]) -> None:
         """Refuse an endpoint that another API has, or that lies below or above another's."""
@@ -106,7 +109,7 @@ class Deployments:
                         hint="set another `networking.endpoint`",
                     )
 
-    def _apply(self, api: BatchApi, project_id: str) -> Deployed:
+    def _version(self, api: BatchApi, project_id: str) -> Deployed:
         spec = api.model_dump(mode="json")
         version = Version(
             api_id=_content_id(spec, project_id),
@@ -120,8 +123,6 @@ class Deployments:
         present = self._by_name.get(api.name)
         if present is not None and present.api_id == version.api_id:
             return Deployed(version=present, message=f"{api.name} ({api.kind}) is up to date", is_new=False)
-        self.ledger.deploy(version)
-        self._by_name[api.name] = version
         verb = "created" if present is None else "updated"
         return Deployed(version=version, message=f"{verb} {api.name} ({api.kind})", is_new=True)
 

@@ -85,11 +85,11 @@ class Dispatch:
     def adopt(self, worker: str) -> None:
         """Take over the Lease that a Worker's page says it holds, if any: it was granted by an earlier operator."""
         page = read_page(self._folder, worker)
-        if page.token and page.first < page.limit:
+        # The Batch that it is in may lie beyond a limit that was lowered too late: it is held all the same.
+        end = max(page.limit, 0 if page.current is None else page.current + 1)
+        if page.token and page.first < end:
             segment = self._states_of(page.first).segment.number
-            self._leases[worker] = Lease(
-                token=page.token, worker=worker, segment=segment, first=page.first, end=page.limit
-            )
+            self._leases[worker] = Lease(token=page.token, worker=worker, segment=segment, first=page.first, end=end)
 
     def held_by(self, worker: str) -> Lease | None:
         """Give the Lease that a Worker holds."""
@@ -181,7 +181,8 @@ class Dispatch:
     def take_back(self, lease: Lease) -> None:
         """Ask the holder, through its page, to begin no further Batch of this Lease; `shorten` sees what came of it."""
         page = read_page(self._folder, lease.worker)
-        write_limit(self._folder, lease.worker, lease.first if page.current is None else page.current + 1)
+        begun = lease.first if page.current is None else page.current + 1
+        write_limit(self._folder, lease.worker, min(begun, page.limit))
 
     def take_back_all(self) -> None:
         """Ask every holder to begin no further Batch."""

@@ -83,6 +83,7 @@ class JobRun:
 
     def environment_ready(self, setup: WorkerSetup) -> None:
         """Workers can be started from now on."""
+        setup.write(self.folder)
         self.setup = setup
         self.go_on()
 

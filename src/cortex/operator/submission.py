@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cortex.domain.batch import MAX_BATCH_BYTES
 from cortex.domain.errors import InvalidSubmission, TooLarge
 
+_MAX_NUMBER: Final = 2**31 - 1
+
 MAX_REQUEST_BYTES: Final = 10 * 1024 * 1024
 
 _HINT: Final = 'a request looks like {"workers": 1, "item_list": {"items": [...], "batch_size": 10}, "config": {...}}'
@@ -36,13 +38,13 @@ class ItemList(_Section):
     """A dataset in the request itself."""
 
     items: Annotated[list[Any], Field(min_length=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
 
 
 class JobRequest(_Section):
     """The fields of a job request."""
 
-    workers: Annotated[int, Field(ge=1)]
+    workers: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
     item_list: ItemList | None = None
     config: dict[str, Any] | None = None
 
@@ -100,11 +102,11 @@ def _check(fields: dict[str, msgspec.Raw]) -> tuple[JobRequest, list[msgspec.Raw
     for name, raw in fields.items():
         if name == "item_list" and bytes(raw).lstrip().startswith(b"{"):
             section = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-            plain[name] = {key: msgspec.json.decode(value) for key, value in section.items() if key != "items"}
+            plain[name] = {key: _value(f"{name}.{key}", each) for key, each in section.items() if key != "items"}
             if "items" in section:
                 plain[name]["items"], items = _items(section["items"])
         else:
-            plain[name] = msgspec.json.decode(raw)
+            plain[name] = _value(name, raw)
     try:
         return JobRequest.model_validate(plain), items
     except ValidationError as error:
@@ -115,8 +117,15 @@ def _items(raw: msgspec.Raw) -> tuple[Any, list[msgspec.Raw]]:
     try:
         items = msgspec.json.decode(raw, type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        return msgspec.json.decode(raw), []
+        return _value("item_list.items", raw), []
     return items, items
+
+
+def _value(path: str, raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidSubmission(f"{path}: {str(error).partition(' - ')[0].lower()}", hint=_HINT) from error
 
 
 def _describe(problem: Any) -> str:

@@ -1,5 +1,6 @@
 """What the operator knows of the Workers of a Job."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -32,6 +33,10 @@ class WorkerSetup:
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
 
+    def write(self, folder: JobFolder) -> None:
+        """Leave in the Job's folder what may be large: each Worker reads it there."""
+        folder.setup.write_text(json.dumps({"config": self.config, "job_spec": self.job_spec}), encoding="utf-8")
+
     def order(self, worker: str, job: Job, folder: JobFolder) -> WorkerOrder:
         """Make the order for one Worker."""
         return WorkerOrder(
@@ -43,8 +48,6 @@ class WorkerSetup:
             project=self.project,
             predictor_path=self.predictor_path,
             python_path=self.python_path,
-            config=self.config,
-            job_spec=self.job_spec,
             inherited=self.inherited,
             env=self.env,
         )

@@ -59,8 +59,11 @@ class Ledger(Protocol):
         last one began (then what was written but not synced may be lost).
         """
 
-    def deploy(self, version: Version) -> None:
-        """Make this the version of its API. Durable. Earlier versions stay for the Jobs that run on them."""
+    def deploy(self, versions: Sequence[Version]) -> None:
+        """Make these the versions of their APIs, all of them or none. Durable.
+
+        Earlier versions stay for the Jobs that run on them. No two APIs ever have the same endpoint.
+        """
 
     def versions(self) -> Sequence[Version]:
         """Give the deployed version of every API, by name."""

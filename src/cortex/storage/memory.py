@@ -18,6 +18,7 @@ class MemoryLedger(Ledger):
         self._jobs: dict[str, Job] = {}
         self._segments: dict[str, list[SegmentRange]] = {}
         self._workers: dict[str, WorkerRecord] = {}
+        self._gone: set[str] = set()
         self._deaths: dict[tuple[str, int], Death] = {}
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
@@ -25,9 +26,10 @@ class MemoryLedger(Ledger):
         self._epoch, self._boot_id = self._epoch + 1, boot_id
         return self._epoch, restarted
 
-    def deploy(self, version: Version) -> None:
-        self._versions[version.api_id] = version
-        self._deployed[version.api_name] = version.api_id
+    def deploy(self, versions: Sequence[Version]) -> None:
+        for version in versions:
+            self._versions[version.api_id] = version
+            self._deployed[version.api_name] = version.api_id
 
     def versions(self) -> Sequence[Version]:
         return [self._versions[self._deployed[name]] for name in sorted(self._deployed)]
@@ -78,7 +80,7 @@ class MemoryLedger(Ledger):
         job = self._jobs.get(job_id)
         check_move(job, job_id, status, counts)
         assert job is not None  # noqa: S101 - checked
-        job = replace(job, status=status, status_reason=reason or job.status_reason)
+        job = replace(job, status=status, status_reason=job.status_reason if reason is None else reason)
         if status is JobStatus.RUNNING:
             job = replace(job, started_at_ns=at_ns)
         if counts is not None:
@@ -95,10 +97,11 @@ class MemoryLedger(Ledger):
         self._workers.setdefault(record.worker, record)
 
     def end_worker(self, worker: str) -> None:
-        self._workers.pop(worker, None)
+        self._gone.add(worker)
 
     def workers(self, job_id: str) -> Sequence[WorkerRecord]:
-        return [self._workers[name] for name in sorted(self._workers) if self._workers[name].job_id == job_id]
+        records = (self._workers[name] for name in sorted(self._workers.keys() - self._gone))
+        return [record for record in records if record.job_id == job_id]
 
     def charge_death(self, job_id: str, batch: int, *, cause: str, out_of_memory: bool) -> Death:
         earlier = self._deaths.get((job_id, batch))

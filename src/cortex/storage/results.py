@@ -76,7 +76,8 @@ def _read(
     with ExitStack() as stack:
         files = [_open(stack, index.with_suffix(".rows")) for index in indexes]
         for batch, start, stop in zip(wanted.tolist(), starts, ends, strict=True):
-            candidates = (_intact(files[parts[at]], ResultEntry(*entries[at].item())) for at in range(start, stop))
+            found = ((files[parts[at]], ResultEntry(*entries[at].item())) for at in range(start, stop))
+            candidates = (_intact(file, entry) for file, entry in found if file is not None)
             yield batch, next((data for data in candidates if data is not None), None)
 
 
@@ -97,8 +98,11 @@ def _entries(
     return all_entries[order], all_parts[order]
 
 
-def _open(stack: ExitStack, path: Path) -> int:
-    return stack.enter_context(path.open("rb", buffering=0)).fileno()
+def _open(stack: ExitStack, path: Path) -> int | None:
+    try:
+        return stack.enter_context(path.open("rb", buffering=0)).fileno()
+    except FileNotFoundError:
+        return None
 
 
 def _intact(file: int, entry: ResultEntry) -> bytes | None:

@@ -69,8 +69,11 @@ class States:
         """Give the state bytes of these Batches (default: all), as of one moment. Raises SegmentDamaged."""
         first = self.segment.first if first is None else first
         end = self.segment.end if end is None else end
-        with self.path.open("rb", buffering=0) as file:
-            states = os.pread(file.fileno(), end - first, first - self.segment.first)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                states = os.pread(file.fileno(), end - first, first - self.segment.first)
+        except FileNotFoundError as error:
+            raise SegmentDamaged(f"`{self.path}` is missing") from error
         if len(states) != end - first:
             raise SegmentDamaged(f"`{self.path}` holds fewer states than the segment has batches")
         return states

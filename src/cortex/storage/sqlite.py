@@ -21,10 +21,15 @@ class SqliteLedger(Ledger):
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA foreign_keys = ON")
         self._synchronous = ""
-        self._create_schema(path)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._create_schema(path)
+        except sqlite3.DatabaseError as error:
+            raise StartRefused(
+                f"`{path}` is damaged, or no ledger of cortex: {error}", hint="restore it, or use another --data-dir"
+            ) from error
 
     def _create_schema(self, path: Path) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -60,25 +65,29 @@ class SqliteLedger(Ledger):
             db.execute("REPLACE INTO operator (one, epoch, boot_id) VALUES (1, ?, ?)", (epoch, boot_id))
         return epoch, last is not None and last["boot_id"] != boot_id
 
-    def deploy(self, version: Version) -> None:
+    def deploy(self, versions: Sequence[Version]) -> None:
         with self._transaction(durable=True) as db:
-            db.execute(
+            db.executemany(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (api_id) DO UPDATE SET deployed_at_ns = excluded.deployed_at_ns",
-                (
-                    version.api_id,
-                    version.api_name,
-                    version.kind,
-                    version.endpoint,
-                    json.dumps(version.spec),
-                    version.project_id,
-                    version.deployed_at_ns,
-                ),
+                [
+                    (
+                        version.api_id,
+                        version.api_name,
+                        version.kind,
+                        version.endpoint,
+                        json.dumps(version.spec),
+                        version.project_id,
+                        version.deployed_at_ns,
+                    )
+                    for version in versions
+                ],
             )
-            db.execute(
-                "INSERT INTO apis VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, endpoint = excluded.endpoint",
-                (version.api_name, version.api_id, version.endpoint),
+            # All leave before any returns: two of them may swap their endpoints.
+            db.executemany("DELETE FROM apis WHERE name = ?", [(version.api_name,) for version in versions])
+            db.executemany(
+                "INSERT INTO apis VALUES (?, ?, ?)",
+                [(version.api_name, version.api_id, version.endpoint) for version in versions],
             )
 
     def versions(self) -> Sequence[Version]:

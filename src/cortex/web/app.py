@@ -31,7 +31,7 @@ def create_app(operator: Operator, *, addresses: Iterable[str], about: Mapping[s
     every_method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return Starlette(
         routes=[
-            Route("/healthz", control.health),
+            Route("/healthz", control.health, methods=every_method),
             Mount("/_cortex", routes=own),
             Route("/{path:path}", endpoints.__call__, methods=every_method),
         ],

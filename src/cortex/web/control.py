@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cortex import __version__
-from cortex.domain.errors import InvalidRequest, TooLarge
+from cortex.domain.errors import InvalidRequest, MethodNotAllowed, TooLarge
 from cortex.operator.operator import Operator
 from cortex.storage.ledger import Version
 from cortex.web.endpoints import endpoint_url
@@ -29,8 +29,10 @@ class Control:
     operator: Operator
     about: Mapping[str, Any]
 
-    async def health(self, _: Request) -> Response:
+    async def health(self, request: Request) -> Response:
         """Tell that the operator is there."""
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{request.method} is not allowed at `{request.url.path}`")
         return JSONResponse({"status": "ok", "version": __version__})
 
     async def info(self, _: Request) -> Response:

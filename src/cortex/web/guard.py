@@ -31,12 +31,12 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        host = request.headers.get("host", "")
-        if host.lower() not in self._addresses:
-            raise Forbidden(f"the Host `{host}` is not this operator")
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() not in self._addresses:
-            raise Forbidden(f"requests from `{origin}` are not allowed")
+        for host in request.headers.getlist("host") or [""]:
+            if host.lower() not in self._addresses:
+                raise Forbidden(f"the Host `{host}` is not this operator")
+        for origin in request.headers.getlist("origin"):
+            if origin.lower().partition("://")[2] not in self._addresses:
+                raise Forbidden(f"requests from `{origin}` are not allowed")
 
 
 def _names(address: str) -> set[str]:

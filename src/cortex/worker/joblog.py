@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Final
 
 _OWN_LINE: Final = b":INFO:processing batch "
+_LONG_LINE_BYTES: Final = 256 * 1024
+"""A line that is longer is cut here."""
+
 _OWN_SHARE: Final = 0.75
 """Our own lines may fill this much of the limit; the rest is kept for what the user prints."""
 
@@ -24,9 +27,9 @@ class BoundedLog:
         self._dropped = 0
 
     def write(self, data: bytes) -> None:
-        """Append the whole lines in `data`; keep an unfinished one for the next call, within reason."""
+        """Append the whole lines in `data`; keep an unfinished one for the next call, unless it is very long."""
         lines, newline, rest = (self._unfinished + data).rpartition(b"\n")
-        if len(rest) > self._limit_bytes:
+        if len(rest) > _LONG_LINE_BYTES:
             lines, newline, rest = lines + newline + rest, b"\n", b""
         self._unfinished = rest
         if newline:
@@ -52,7 +55,7 @@ class BoundedLog:
             self._dropped += lines.count(b"\n") - own
             return
         if size > self._limit_bytes * _OWN_SHARE:
-            kept = [line for line in lines.splitlines(keepends=True) if _OWN_LINE not in line]
-            self._dropped_own += lines.count(b"\n") - len(kept)
-            lines = b"".join(kept)
+            kept = [line for line in lines.split(b"\n") if _OWN_LINE not in line]
+            self._dropped_own += lines.count(b"\n") + 1 - len(kept)
+            lines = b"\n".join(kept)
         os.write(self._file, lines)

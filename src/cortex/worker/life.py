@@ -119,7 +119,8 @@ class Worker:
     def _construct(self) -> LoadedPredictor:
         order = self._order
         self._output.log(f"loading the predictor from {order['predictor_path']}")
-        return construct(self._load_class(), config=order["config"], job_spec=order["job_spec"])
+        setup = json.loads(self._folder.setup.read_bytes())
+        return construct(self._load_class(), config=setup["config"], job_spec=setup["job_spec"])
 
     def _run(self, lease: Frame, predictor: LoadedPredictor) -> None:
         self._token = lease["token"]

@@ -1,6 +1,7 @@
 """What predict returned, as JSON lines, and where a Worker keeps it until the Job's results are read."""
 
 import json
+import math
 import os
 import re
 import zlib
@@ -29,13 +30,35 @@ def _dumps(value: Any) -> bytes:
         with suppress(TypeError):  # it knows no integers beyond 64 bits; what nothing knows is refused below
             fast: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
             return fast
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain).encode()
+    try:
+        return _slow_dumps(value)
+    except ValueError:  # what is no number in JSON
+        return _slow_dumps(_without_nan(value))
 
 
-def _plain(value: Any) -> Any:
+def _slow_dumps(value: Any) -> bytes:
+    options: dict[str, Any] = {"separators": (",", ":"), "allow_nan": False, "default": _as_list}
+    try:
+        return json.dumps(value, **options, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can only escape
+        return json.dumps(value, **options).encode()
+
+
+def _as_list(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy's arrays and numbers
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def _without_nan(value: Any) -> Any:
+    """Make NaN and infinities null, as the fast encoder does."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return _without_nan(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def decode(payload: bytes) -> list[Any]:
@@ -78,17 +101,20 @@ class RowsFile:
         self._rows = os.open(rows, flags, 0o600)
         self._index = os.open(index, flags, 0o600)
         self._end = os.fstat(self._rows).st_size
+        self._index_end = os.fstat(self._index).st_size
 
     def append(self, batch: int, token: int, kind: EntryKind, data: bytes, rows: int) -> None:
         """Keep what a Batch returned. Raises OSError, for example when the disk is full, and keeps nothing then."""
         entry = ResultEntry(batch, token, self._end, len(data), rows, kind, zlib.crc32(data))
         try:
             _write_all(self._rows, data)
+            _write_all(self._index, ENTRY.pack(*entry))
         except OSError:
             os.ftruncate(self._rows, self._end)
+            os.ftruncate(self._index, self._index_end)
             raise
         self._end += len(data)
-        _write_all(self._index, ENTRY.pack(*entry))
+        self._index_end += ENTRY.size
 
     def close(self) -> None:
         """Let go of the files."""

@@ -1,0 +1,674 @@
+"""Every promise of the ledger, of everything that keeps it."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from cortex.domain.errors import StartRefused
+from cortex.domain.job import IN_PROGRESS, MOVES, Counts, Job, JobStatus, SegmentRange
+from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord
+from cortex.storage.memory import MemoryLedger
+from cortex.storage.sqlite import SqliteLedger
+
+FINAL = sorted(status for status in JobStatus if status.is_final)
+ILLEGAL = [(one, other) for one in JobStatus for other in JobStatus if other not in MOVES[one]]
+
+
+@pytest.fixture(params=[MemoryLedger, SqliteLedger])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path):
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite") if request.param is SqliteLedger else MemoryLedger()
+    yield ledger
+    ledger.close()
+
+
+def version(name: str = "api", content: str = "1", **changes: Any) -> Version:
+    return Version(
+        **{
+            "api_id": f"{name}-{content}",
+            "api_name": name,
+            "kind": "BatchAPI",
+            "endpoint": f"/{name}",
+            "spec": {"name": name, "predictor": {"config": {"big": 2**70, "text": "ä", "nothing": None}}},
+            "project_id": f"project-{content}",
+            "deployed_at_ns": 1,
+            **changes,
+        }
+    )
+
+
+def job(number: int = 1, api: str = "api", content: str = "1", **changes: Any) -> Job:
+    return Job(
+        **{
+            "id": f"{number:016x}",
+            "api_name": api,
+            "api_id": f"{api}-{content}",
+            "workers": 2,
+            "config": {"a": [1, {"b": 2**70}]},
+            "batch_size": 10,
+            "item_count": 95,
+            "total_batch_count": 10,
+            "status": JobStatus.ENQUEUING,
+            "created_at_ns": 2**60 - number,
+            **changes,
+        }
+    )
+
+
+def record(worker: str = "worker-1", job_id: str = job().id, **changes: Any) -> WorkerRecord:
+    fields = {"worker": worker, "job_id": job_id, "supervisor": "s", "pid": 7, "process_started_at": 1.25, **changes}
+    return WorkerRecord(**fields)
+
+
+SEGMENTS = [SegmentRange(number=0, first=0, count=4), SegmentRange(number=1, first=4, count=6)]
+COUNTS = Counts(succeeded=7, failed=3)
+
+
+def with_job(ledger: Ledger, status: JobStatus = JobStatus.ENQUEUING) -> Job:
+    """Give a Job of a deployed API that has come to this status."""
+    ledger.deploy([version()])
+    ledger.add_job(job(), SEGMENTS)
+    way = {
+        JobStatus.ENQUEUING: [],
+        JobStatus.ENQUEUE_FAILED: [JobStatus.ENQUEUE_FAILED],
+        JobStatus.RUNNING: [JobStatus.RUNNING],
+        JobStatus.STOPPED: [JobStatus.STOPPING, JobStatus.STOPPED],
+        JobStatus.STOPPING: [JobStatus.STOPPING],
+    }.get(status, [JobStatus.RUNNING, status])
+    for step in way:
+        ledger.move(job().id, step, at_ns=5, counts=COUNTS if step.is_final else None)
+    found = ledger.job(job().id)
+    assert found is not None
+    return found
+
+
+# The life of an operator
+
+
+def test_every_epoch_is_higher_than_the_earlier_ones(ledger: Ledger):
+    epochs = [ledger.begin_epoch(boot_id)[0] for boot_id in ("a", "a", "b", "a")]
+
+    assert epochs == sorted(set(epochs))
+    assert epochs[0] > 0
+
+
+def test_an_epoch_tells_whether_the_machine_has_been_started_anew(ledger: Ledger):
+    assert [False, False, True, False, True] == [
+        ledger.begin_epoch(boot_id)[1] for boot_id in ("a", "a", "b", "b", "a")
+    ]
+
+
+# APIs
+
+
+def test_an_empty_ledger_knows_nothing(ledger: Ledger):
+    assert list(ledger.versions()) == []
+    assert ledger.version("api-1") is None
+    assert ledger.project_ids() == set()
+    assert ledger.job(job().id) is None
+    assert list(ledger.jobs("api")) == []
+    assert list(ledger.jobs_in_progress()) == []
+    assert ledger.newest_job_id() is None
+    assert list(ledger.segments(job().id)) == []
+    assert list(ledger.workers(job().id)) == []
+    assert list(ledger.deaths(job().id)) == []
+
+
+def test_a_version_is_read_back_as_it_was_deployed(ledger: Ledger):
+    ledger.deploy([version()])
+
+    assert version() == ledger.version("api-1")
+    assert [version()] == list(ledger.versions())
+
+
+def test_the_deployed_version_of_every_api_is_given_by_name(ledger: Ledger):
+    for name in ("b", "c", "a"):
+        ledger.deploy([version(name)])
+
+    assert [version("a"), version("b"), version("c")] == list(ledger.versions())
+
+
+def test_a_deployed_version_takes_the_place_of_the_earlier_one(ledger: Ledger):
+    ledger.deploy([version(content="1")])
+    ledger.deploy([version(content="2", endpoint="/elsewhere")])
+
+    assert [version(content="2", endpoint="/elsewhere")] == list(ledger.versions())
+
+
+def test_an_earlier_version_stays_for_the_jobs_that_run_on_it(ledger: Ledger):
+    ledger.deploy([version(content="1")])
+    ledger.add_job(job(), SEGMENTS)
+    ledger.deploy([version(content="2")])
+
+    assert version(content="1") == ledger.version("api-1")
+    assert job() == ledger.job(job().id)
+    assert ledger.project_ids() == {"project-1", "project-2"}
+
+
+def test_an_earlier_version_can_be_deployed_again(ledger: Ledger):
+    for content, at_ns in (("1", 1), ("2", 2), ("1", 3)):
+        ledger.deploy([version(content=content, deployed_at_ns=at_ns)])
+
+    assert [version(content="1", deployed_at_ns=3)] == list(ledger.versions())
+
+
+def test_apis_are_deployed_together(ledger: Ledger):
+    ledger.deploy([version("b"), version("a")])
+
+    assert [version("a"), version("b")] == list(ledger.versions())
+
+
+def test_apis_that_are_deployed_together_can_swap_their_endpoints(ledger: Ledger):
+    ledger.deploy([version("a", endpoint="/x"), version("b", endpoint="/y")])
+
+    ledger.deploy([version("a", "2", endpoint="/y"), version("b", "2", endpoint="/x")])
+
+    assert [("a", "/y"), ("b", "/x")] == [(each.api_name, each.endpoint) for each in ledger.versions()]
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [version("a", "2"), version("b", "2", endpoint="/c")],
+        [version("a", "2", endpoint="/new"), version("b", "2", endpoint="/new")],
+    ],
+)
+def test_no_two_apis_ever_have_the_same_endpoint_and_all_are_deployed_or_none(ledger: Ledger, versions: list[Version]):
+    before = [version("a"), version("b"), version("c")]
+    ledger.deploy(before)
+
+    with pytest.raises(ValueError, match="endpoint"):
+        ledger.deploy(versions)
+
+    assert before == list(ledger.versions())
+    assert ledger.version("a-2") is None
+
+
+def test_apis_may_share_a_project(ledger: Ledger):
+    ledger.deploy([version("a", project_id="shared")])
+    ledger.deploy([version("b", project_id="shared")])
+
+    assert ledger.project_ids() == {"shared"}
+
+
+def test_a_deleted_api_is_forgotten_with_its_versions_and_jobs(ledger: Ledger):
+    with_job(ledger, JobStatus.RUNNING)
+    ledger.deploy([version(content="2")])
+    ledger.add_worker(record())
+    ledger.charge_death(job().id, 3, cause="exited", out_of_memory=False)
+
+    ledger.delete_api("api")
+
+    test_an_empty_ledger_knows_nothing(ledger)
+    assert ledger.version("api-2") is None
+
+
+def test_deleting_an_api_leaves_the_others_alone(ledger: Ledger):
+    with_job(ledger)
+    ledger.deploy([version("other")])
+    ledger.add_job(job(2, "other"), SEGMENTS)
+
+    ledger.delete_api("api")
+    ledger.delete_api("never deployed")
+
+    assert [version("other")] == list(ledger.versions())
+    assert [job(2, "other")] == list(ledger.jobs_in_progress())
+    assert list(ledger.segments(job(2).id)) == SEGMENTS
+
+
+def test_a_deleted_api_can_be_deployed_again(ledger: Ledger):
+    with_job(ledger)
+    ledger.delete_api("api")
+
+    ledger.deploy([version()])
+    ledger.add_job(job(), SEGMENTS[:1])
+
+    assert list(ledger.segments(job().id)) == SEGMENTS[:1]
+
+
+# Jobs
+
+
+@pytest.mark.parametrize("config", [None, {}, {"a": {"b": [1.5, 2**70, None, "ä\x00"]}}])
+def test_a_job_is_read_back_as_it_was_added(ledger: Ledger, config: Any):
+    ledger.deploy([version()])
+
+    ledger.add_job(job(config=config), SEGMENTS)
+
+    assert job(config=config) == ledger.job(job().id)
+
+
+def test_the_segments_of_a_job_are_given_in_order(ledger: Ledger):
+    ledger.deploy([version()])
+    segments = [SegmentRange(number=number, first=10 * number, count=10) for number in range(12)]
+
+    ledger.add_job(job(), segments)
+
+    assert segments == list(ledger.segments(job().id))
+
+
+def test_the_jobs_of_an_api_are_given_newest_first(ledger: Ledger):
+    for name in ("api", "other"):
+        ledger.deploy([version(name)])
+    for number, name in ((2, "api"), (1, "other"), (3, "api"), (0xF, "api"), (0x10, "api")):
+        ledger.add_job(job(number, name), SEGMENTS)
+
+    assert [job(2), job(3), job(0xF), job(0x10)] == list(ledger.jobs("api"))
+    assert list(ledger.jobs("neither")) == []
+
+
+def test_the_newest_job_id_is_that_which_sorts_first_of_all_apis(ledger: Ledger):
+    for number, name in ((3, "api"), (2, "other"), (4, "api")):
+        ledger.deploy([version(name)])
+        ledger.add_job(job(number, name), SEGMENTS)
+
+    assert job(2).id == ledger.newest_job_id()
+
+
+@pytest.mark.parametrize("status", list(JobStatus))
+def test_a_job_is_in_progress_until_its_status_is_final(ledger: Ledger, status: JobStatus):
+    moved = with_job(ledger, status)
+
+    assert status == moved.status
+    assert ([moved] if status in IN_PROGRESS else []) == list(ledger.jobs_in_progress())
+
+
+def test_jobs_in_progress_are_given_oldest_first(ledger: Ledger):
+    for number, name in ((2, "api"), (1, "other"), (3, "api")):
+        ledger.deploy([version(name)])
+        ledger.add_job(job(number, name), SEGMENTS)
+
+    assert [job(3), job(2), job(1, "other")] == list(ledger.jobs_in_progress())
+
+
+# Moves
+
+
+def test_a_move_gives_the_job_as_it_is_now(ledger: Ledger):
+    with_job(ledger)
+
+    moved = ledger.move(job().id, JobStatus.RUNNING, at_ns=77)
+
+    assert moved == replace(job(), status=JobStatus.RUNNING, started_at_ns=77)
+    assert moved == ledger.job(job().id)
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_final_status_is_written_with_its_counts(ledger: Ledger, status: JobStatus):
+    way = {JobStatus.STOPPED: JobStatus.STOPPING, JobStatus.ENQUEUE_FAILED: JobStatus.ENQUEUING}
+    before = with_job(ledger, way.get(status, JobStatus.RUNNING))
+    counts = Counts(succeeded=5, failed=1, in_queue=4)
+
+    moved = ledger.move(job().id, status, at_ns=99, reason="why", counts=counts, busy_seconds=1.5)
+
+    expected = replace(
+        before, status=status, status_reason="why", ended_at_ns=99, final_counts=counts, busy_seconds=1.5
+    )
+    assert expected == moved
+    assert expected == ledger.job(job().id)
+
+
+def test_stopping_sets_neither_a_start_nor_an_end(ledger: Ledger):
+    with_job(ledger)
+
+    moved = ledger.move(job().id, JobStatus.STOPPING, at_ns=5)
+
+    assert (moved.started_at_ns, moved.ended_at_ns, moved.final_counts) == (None, None, None)
+
+
+def test_a_reason_stays_until_another_is_given(ledger: Ledger):
+    with_job(ledger)
+    ledger.move(job().id, JobStatus.RUNNING, at_ns=1, reason="first")
+
+    kept = ledger.move(job().id, JobStatus.STOPPING, at_ns=2)
+    changed = ledger.move(job().id, JobStatus.STOPPED, at_ns=3, reason="second", counts=COUNTS)
+
+    assert (kept.status_reason, changed.status_reason) == ("first", "second")
+
+
+@pytest.mark.parametrize(("status", "other"), ILLEGAL)
+def test_a_move_that_is_not_in_the_table_is_refused_and_changes_nothing(
+    ledger: Ledger, status: JobStatus, other: JobStatus
+):
+    before = with_job(ledger, status)
+
+    with pytest.raises(ValueError, match=f"cannot move from {status} to {other}"):
+        ledger.move(job().id, other, at_ns=9, reason="no", counts=COUNTS if other.is_final else None)
+
+    assert before == ledger.job(job().id)
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [(JobStatus.SUCCEEDED, None), (JobStatus.STOPPING, COUNTS)],
+)
+def test_counts_are_written_with_a_final_status_and_only_with_one(ledger: Ledger, status: JobStatus, counts: Any):
+    before = with_job(ledger, JobStatus.RUNNING)
+
+    with pytest.raises(ValueError, match="counts"):
+        ledger.move(job().id, status, at_ns=9, counts=counts)
+
+    assert before == ledger.job(job().id)
+
+
+def test_a_job_that_is_not_there_cannot_be_moved(ledger: Ledger):
+    with pytest.raises(ValueError, match="there is no job"):
+        ledger.move(job().id, JobStatus.RUNNING, at_ns=1)
+
+
+# The hook
+
+
+def test_the_hook_is_started_at_most_once(ledger: Ledger):
+    with_job(ledger, JobStatus.RUNNING)
+    ledger.start_hook(job().id, "worker-1")
+
+    for worker in ("worker-1", "worker-2"):
+        with pytest.raises(ValueError, match="was started before"):
+            ledger.start_hook(job().id, worker)
+
+    found = ledger.job(job().id)
+    assert found is not None
+    assert found.hook_worker == "worker-1"
+
+
+def test_a_hook_of_one_job_is_not_that_of_another(ledger: Ledger):
+    with_job(ledger, JobStatus.RUNNING)
+    ledger.add_job(job(2), SEGMENTS)
+    ledger.start_hook(job().id, "worker-1")
+
+    ledger.start_hook(job(2).id, "worker-2")
+
+    assert ["worker-1", "worker-2"] == [each.hook_worker for each in ledger.jobs("api")]
+
+
+# Workers
+
+
+def test_the_workers_of_a_job_are_given_until_they_are_gone(ledger: Ledger):
+    with_job(ledger)
+    for worker in ("worker-1", "worker-2", "worker-3"):
+        ledger.add_worker(record(worker))
+
+    ledger.end_worker("worker-2")
+
+    assert [record("worker-1"), record("worker-3")] == sorted(ledger.workers(job().id), key=lambda each: each.worker)
+
+
+def test_the_workers_of_another_job_are_not_given(ledger: Ledger):
+    with_job(ledger)
+    ledger.add_job(job(2), SEGMENTS)
+
+    ledger.add_worker(record("worker-1", job(2).id))
+
+    assert list(ledger.workers(job().id)) == []
+    assert [record("worker-1", job(2).id)] == list(ledger.workers(job(2).id))
+
+
+def test_adding_and_ending_a_worker_may_be_repeated(ledger: Ledger):
+    with_job(ledger)
+
+    for _ in range(2):
+        ledger.add_worker(record("worker-1"))
+        ledger.add_worker(record("worker-2"))
+    for _ in range(2):
+        ledger.end_worker("worker-2")
+    ledger.end_worker("never added")
+
+    assert [record("worker-1")] == list(ledger.workers(job().id))
+
+
+def test_a_worker_that_is_gone_does_not_come_back(ledger: Ledger):
+    with_job(ledger)
+    ledger.add_worker(record())
+    ledger.end_worker(record().worker)
+
+    ledger.add_worker(record())
+
+    assert list(ledger.workers(job().id)) == []
+
+
+# Deaths
+
+
+def test_every_death_in_a_batch_is_charged_to_it(ledger: Ledger):
+    with_job(ledger)
+
+    accounts = [
+        ledger.charge_death(job().id, 3, cause="exited with code 1", out_of_memory=False),
+        ledger.charge_death(job().id, 3, cause="ran out of memory", out_of_memory=True),
+        ledger.charge_death(job().id, 3, cause="exited with code 2", out_of_memory=False),
+    ]
+
+    assert accounts == [
+        Death(batch=3, deaths=1, cause="exited with code 1", out_of_memory=False),
+        Death(batch=3, deaths=2, cause="ran out of memory", out_of_memory=True),
+        Death(batch=3, deaths=3, cause="exited with code 2", out_of_memory=False),
+    ]
+
+
+def test_the_accounts_of_a_job_are_given_by_batch(ledger: Ledger):
+    with_job(ledger)
+    ledger.add_job(job(2), SEGMENTS)
+    for job_id, batch in ((job().id, 9), (job().id, 2), (job(2).id, 4), (job().id, 9)):
+        ledger.charge_death(job_id, batch, cause="exited", out_of_memory=False)
+
+    assert [(2, 1), (9, 2)] == [(death.batch, death.deaths) for death in ledger.deaths(job().id)]
+    assert [(4, 1)] == [(death.batch, death.deaths) for death in ledger.deaths(job(2).id)]
+
+
+# The file
+
+
+def test_everything_is_there_when_the_file_is_opened_again(tmp_path: Path):
+    memory, file = MemoryLedger(), SqliteLedger(tmp_path / "ledger.sqlite")
+    for ledger in (memory, file):
+        ledger.begin_epoch("boot")
+        with_job(ledger, JobStatus.RUNNING)
+        ledger.add_worker(record())
+        ledger.charge_death(job().id, 3, cause="exited", out_of_memory=True)
+        ledger.start_hook(job().id, "worker-1")
+    file.close()
+
+    file = SqliteLedger(tmp_path / "ledger.sqlite")
+
+    assert everything(memory) == everything(file)
+    assert file.begin_epoch("boot") == (2, False)
+    file.close()
+
+
+def test_what_was_written_survives_the_death_of_the_process(tmp_path: Path):
+    path = tmp_path / "ledger.sqlite"
+    code = f"""
+import os, signal, sys
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+from test_ledger import *
+ledger = SqliteLedger(Path({str(path)!r}))
+with_job(ledger, JobStatus.RUNNING)
+ledger.add_worker(record())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = subprocess.run([sys.executable, "-c", code], check=False)
+
+    ledger = SqliteLedger(path)
+
+    assert -signal.SIGKILL == process.returncode
+    assert [JobStatus.RUNNING] == [each.status for each in ledger.jobs_in_progress()]
+    assert [record()] == list(ledger.workers(job().id))
+    ledger.close()
+
+
+def test_a_file_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path):
+    SqliteLedger(tmp_path / "ledger.sqlite").close()
+    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+    connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+
+    with pytest.raises(StartRefused, match="was written by a newer version of cortex") as refused:
+        SqliteLedger(tmp_path / "ledger.sqlite")
+
+    assert refused.value.hint is not None
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path):
+    (tmp_path / "ledger.sqlite").write_bytes(b"not a database, but long enough to look at" * 100)
+
+    with pytest.raises(StartRefused, match=r"ledger\.sqlite"):
+        SqliteLedger(tmp_path / "ledger.sqlite")
+
+
+def test_the_file_refuses_counts_that_do_not_add_up(tmp_path: Path):
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    before = with_job(ledger, JobStatus.RUNNING)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.move(job().id, JobStatus.SUCCEEDED, at_ns=1, counts=Counts(succeeded=9))
+
+    assert before == ledger.job(job().id)
+    ledger.close()
+
+
+# One story, two tellers
+
+NAMES = ["a", "b", "c"]
+CONTENTS = ["1", "2"]
+
+
+def everything(ledger: Ledger) -> dict[str, Any]:
+    """Give every answer that a ledger has."""
+    jobs = [each for name in ["api", *NAMES] for each in ledger.jobs(name)]
+    ids = [f"{name}-{content}" for name in ["api", *NAMES] for content in CONTENTS]
+    return {
+        "versions": list(ledger.versions()),
+        "version": [ledger.version(api_id) for api_id in ids],
+        "projects": ledger.project_ids(),
+        "jobs": jobs,
+        "job": [ledger.job(each.id) for each in jobs],
+        "in progress": list(ledger.jobs_in_progress()),
+        "newest": ledger.newest_job_id(),
+        "segments": [list(ledger.segments(each.id)) for each in jobs],
+        "workers": [list(ledger.workers(each.id)) for each in jobs],
+        "deaths": [list(ledger.deaths(each.id)) for each in jobs],
+    }
+
+
+class TwoTellers(RuleBasedStateMachine):
+    """Tells the same story to memory and to SQLite, and compares every answer."""
+
+    jobs = Bundle("jobs")
+    workers = Bundle("workers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.memory, self.file = MemoryLedger(), SqliteLedger(self.path)
+        self.number = 2**40
+        self.clock = 0
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory.name, "ledger.sqlite")
+
+    def tell(self, say: Callable[[Ledger], Any]) -> Any:
+        """Say it to both; they answer alike, or refuse alike."""
+        answers = []
+        for ledger in (self.memory, self.file):
+            try:
+                answers.append(say(ledger))
+            except ValueError:
+                answers.append(ValueError)
+        assert answers[0] == answers[1]
+        return answers[0]
+
+    def teardown(self) -> None:
+        self.file.close()
+        self.directory.cleanup()
+
+    @invariant()
+    def they_know_the_same(self) -> None:
+        assert everything(self.memory) == everything(self.file)
+
+    @rule()
+    def reopen(self) -> None:
+        self.file.close()
+        self.file = SqliteLedger(self.path)
+
+    @rule(boot_id=st.sampled_from(["x", "y"]))
+    def begin_epoch(self, boot_id: str) -> None:
+        self.tell(lambda ledger: ledger.begin_epoch(boot_id))
+
+    @rule(contents=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONTENTS), min_size=1))
+    def deploy(self, contents: dict[str, str]) -> None:
+        """Deploy some of the APIs together; in its second version, each wants the endpoint of the next one's first."""
+        self.clock += 1
+        following = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
+        deployed = [
+            version(
+                name,
+                content,
+                endpoint=f"/{name if content == '1' else following[name]}",
+                deployed_at_ns=self.clock,
+            )
+            for name, content in contents.items()
+        ]
+        self.tell(lambda ledger: ledger.deploy(deployed))
+
+    @rule(name=st.sampled_from(NAMES))
+    def delete_api(self, name: str) -> None:
+        self.tell(lambda ledger: ledger.delete_api(name))
+
+    @precondition(lambda self: self.memory.versions())
+    @rule(target=jobs, data=st.data(), config=st.none() | st.dictionaries(st.text(), st.integers() | st.text()))
+    def add_job(self, data: st.DataObject, config: Any) -> str:
+        self.number += data.draw(st.sampled_from([-1, -1, 1])) * data.draw(st.integers(1, 2**16))
+        of = data.draw(st.sampled_from(list(self.memory.versions())))
+        added = job(self.number, of.api_name, config=config, api_id=of.api_id)
+        if self.memory.job(added.id) is None:
+            self.tell(lambda ledger: ledger.add_job(added, SEGMENTS))
+        return added.id
+
+    @rule(job_id=jobs, status=st.sampled_from(JobStatus), reason=st.none() | st.text(), failed=st.integers(0, 5))
+    def move(self, job_id: str, status: JobStatus, reason: str | None, failed: int) -> None:
+        self.clock += 1
+        counts = Counts(succeeded=5, failed=failed, in_queue=5 - failed) if status.is_final else None
+        busy = failed / 3 if status.is_final else 0.0
+        self.tell(
+            lambda ledger: ledger.move(
+                job_id, status, at_ns=self.clock, reason=reason, counts=counts, busy_seconds=busy
+            )
+        )
+
+    @rule(job_id=jobs, worker=st.sampled_from(["v", "w"]))
+    def start_hook(self, job_id: str, worker: str) -> None:
+        if self.memory.job(job_id) is not None:
+            self.tell(lambda ledger: ledger.start_hook(job_id, worker))
+
+    @rule(target=workers, job_id=jobs, number=st.integers(0, 3), pid=st.integers(1, 2**22))
+    def add_worker(self, job_id: str, number: int, pid: int) -> str:
+        added = record(f"{job_id}-{number}", job_id, pid=pid, process_started_at=pid / 7)
+        if self.memory.job(job_id) is not None:
+            self.tell(lambda ledger: ledger.add_worker(added))
+        return added.worker
+
+    @rule(worker=workers | consumes(workers))
+    def end_worker(self, worker: str) -> None:
+        self.tell(lambda ledger: ledger.end_worker(worker))
+
+    @rule(job_id=jobs, batch=st.integers(0, 2), cause=st.text(), oom=st.booleans())
+    def charge_death(self, job_id: str, batch: int, cause: str, oom: bool) -> None:
+        if self.memory.job(job_id) is not None:
+            self.tell(lambda ledger: ledger.charge_death(job_id, batch, cause=cause, out_of_memory=oom))
+
+
+TestTwoTellers = TwoTellers.TestCase
+TestTwoTellers.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)

@@ -1,0 +1,179 @@
+import re
+import threading
+import tracemalloc
+
+import pytest
+
+from cortex.worker.joblog import BoundedLog
+
+OWN = b"2020-07-16 14:56:10.276007:cortex:pid-1:INFO:processing batch 0000\n"
+LIMIT = 1000
+
+
+def notice_in(text: bytes) -> tuple[int, int] | None:
+    """Give how many of our own lines and of others the log says were dropped."""
+    found = re.search(rb"(-?\d+) 'processing batch' lines and (-?\d+) others were dropped\n$", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "log"
+
+
+@pytest.mark.parametrize(
+    ("expected", "pieces"),
+    [
+        (b"", []),
+        (b"", [b""]),
+        (b"a\n", [b"a\n"]),
+        (b"a\nb\n", [b"a\nb\n"]),
+        (b"ab\n", [b"a", b"b\n"]),
+        (b"ab\ncd\n", [b"a", b"b\nc", b"d\n"]),
+        (b"last\n", [b"la", b"st"]),
+        (b"\n\n", [b"\n", b"\n"]),
+        (b"10%\r20%\r100%\n", [b"10%\r20%", b"\r100%\n"]),
+        (b"\xff\x00\n", [b"\xff\x00\n"]),
+    ],
+)
+def test_lines_are_appended_whole_and_what_is_left_at_the_end(path, expected, pieces):
+    log = BoundedLog(path, LIMIT)
+
+    for piece in pieces:
+        log.write(piece)
+    log.close()
+
+    assert expected == path.read_bytes()
+
+
+def test_an_unfinished_line_waits_for_its_end(path):
+    log = BoundedLog(path, LIMIT)
+
+    log.write(b"one\ntw")
+    waiting = path.read_bytes()
+    log.write(b"o\n")
+
+    assert (waiting, path.read_bytes()) == (b"one\n", b"one\ntwo\n")
+    log.close()
+
+
+def test_lines_of_several_workers_never_mix(path):
+    logs = [BoundedLog(path, 10**6) for _ in range(3)]
+
+    for letter in range(200):
+        for number, log in enumerate(logs):
+            log.write(f"{number}{'x' * (letter % 7)}".encode())
+            log.write(f"{number}\n".encode())
+    for log in logs:
+        log.close()
+
+    lines = path.read_text().splitlines()
+    assert len(lines) == 600
+    assert all(re.fullmatch(r"(\d)x*\1", line) for line in lines)
+
+
+def test_a_log_that_has_lines_already_is_gone_on_with(path):
+    path.write_bytes(b"spinning up workers...\n")
+
+    log = BoundedLog(path, LIMIT)
+    log.write(b"a\n")
+    log.close()
+
+    assert path.read_bytes() == b"spinning up workers...\na\n"
+
+
+def test_a_log_below_its_limit_says_nothing_of_it(path):
+    log = BoundedLog(path, LIMIT)
+
+    log.write(b"x" * (LIMIT - 1) + b"\n")
+    log.close()
+
+    assert LIMIT == len(path.read_bytes())
+
+
+def test_our_own_lines_are_dropped_first(path):
+    log = BoundedLog(path, LIMIT)
+    printed = [f"printed {number}\n".encode() for number in range(10)]
+
+    for _ in range(50):
+        log.write(OWN)
+    for line in printed:
+        log.write(OWN + line)
+    log.close()
+
+    text = path.read_bytes()
+    own, others = notice_in(text)
+    assert all(line in text for line in printed)
+    assert (60, 0) == (own + text.count(OWN), others)
+    assert len(text) < LIMIT + 200
+
+
+def test_a_flood_is_bounded_and_one_line_says_how_much_was_dropped(path):
+    log = BoundedLog(path, LIMIT)
+
+    for number in range(10_000):
+        log.write(f"line {number}\n".encode())
+    log.close()
+
+    *kept, notice = path.read_bytes().splitlines(keepends=True)
+    assert [f"line {number}\n".encode() for number in range(len(kept))] == kept
+    assert notice.startswith(b"the log has reached its limit of 1000 bytes (--log-limit): ")
+    assert (0, 10_000 - len(kept)) == notice_in(notice)
+    assert LIMIT * 0.9 < sum(len(line) for line in kept) <= LIMIT
+
+
+def test_lines_are_counted_however_they_are_written_together(path):
+    log = BoundedLog(path, LIMIT)
+    log.write(b"x" * 799 + b"\n")
+
+    log.write(b"1%\r2%\r3%\n" + OWN + OWN + b"a\n")
+    log.write(OWN + b"b\n")
+    log.close()
+
+    text = path.read_bytes()
+    assert b"1%\r2%\r3%\na\nb\n" in text
+    assert (3, 0) == notice_in(text)
+
+
+def test_a_line_without_an_end_is_not_kept_without_end(path):
+    log = BoundedLog(path, 256_000_000)
+    piece = b"x" * 65_536
+
+    tracemalloc.start()
+    for _ in range(256):
+        log.write(piece)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    log.close()
+
+    assert path.read_bytes().count(b"x") == 256 * len(piece)
+    assert peak < 4_000_000
+
+
+def test_a_gigabyte_without_a_line_end_does_not_fill_the_log(path):
+    log = BoundedLog(path, LIMIT)
+
+    for _ in range(1000):
+        log.write(b"x" * 10_000)
+    log.close()
+
+    assert len(path.read_bytes()) <= LIMIT + 200
+    assert notice_in(path.read_bytes()) is not None
+
+
+def test_the_limit_is_that_of_the_job_not_of_each_worker(path):
+    logs = [BoundedLog(path, LIMIT) for _ in range(4)]
+
+    def print_a_lot(log: BoundedLog) -> None:
+        for number in range(100):
+            log.write(f"line {number}\n".encode())
+
+    threads = [threading.Thread(target=print_a_lot, args=(log,)) for log in logs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(path.read_bytes()) <= LIMIT + 4 * 10  # each may be in the middle of a line
+    for log in logs:
+        log.close()
