@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from cortex.settings import Settings
 from cortex.storage.sqlite import SqliteLedger
 from cortex.web.app import create_app
 from cortex.web.guard import is_loopback
+from cortex.worker.kernel import raise_file_limit
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +43,14 @@ _CLOSE_SECONDS: Final = 1
 _LOCK_ATTEMPTS: Final = 5
 _LOCK_RETRY_SECONDS: Final = 0.02
 _DRAIN_SECONDS: Final = 3.0
+_HOOK_SECONDS: Final = 30.0
+_LOOK_AGAIN_SECONDS: Final = 0.02
 
 
 def run_operator(settings: Settings) -> None:
     """Run an operator in the foreground until SIGTERM or SIGINT. Raises StartRefused when it cannot start."""
     _check_host(settings.host)
+    raise_file_limit()
     if settings.engine != "processes":
         raise StartRefused(f"there is no engine `{settings.engine}`", hint="leave --engine out, or set it to processes")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -132,13 +137,12 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
 
     def background(work: Callable[[], None], then: Callable[[], None]) -> None:
         def done(future: asyncio.Future[None]) -> None:
-            if future.cancelled():
-                return
-            if error := future.exception():
-                logger.error("work in the background failed and is tried again", exc_info=error)
-                loop.call_later(_RETRY_SECONDS, background, work, then)
-            else:
+            try:
+                future.result()
                 then()
+            except Exception:
+                logger.exception("work in the background failed and is tried again")
+                loop.call_later(_RETRY_SECONDS, background, work, then)
 
         loop.run_in_executor(None, work).add_done_callback(done)
 
@@ -148,12 +152,18 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
     environments = Environments(
         builder=UvEnvironments(data),
         own_python=Path(sys.executable),
+        machine=machine,
         projects=data / "projects",
         inherited=dict(os.environ),
         operator_endpoint=address,
     )
     deployments = Deployments(
-        ledger=ledger, root=data / "projects", uploads=data / "uploads", machine=machine, now_ns=time.time_ns
+        ledger=ledger,
+        root=data / "projects",
+        uploads=data / "uploads",
+        machine=machine,
+        now_ns=time.time_ns,
+        background=background,
     )
     jobs = Jobs(
         ledger=ledger,
@@ -173,6 +183,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
     )
     operator = Operator(ledger=ledger, deployments=deployments, jobs=jobs, preparation=environments)
     operator.recover(_boot_id())
+    tempfile.tempdir = str(deployments.uploads)  # large uploads are spooled where there is room for them
     channel = await listen(data / "channel.sock", jobs, engine)
     about = {
         "engine": settings.engine,
@@ -206,11 +217,17 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
 
 
 async def _drain(jobs: Jobs) -> None:
-    """Let Workers finish the Batches that they are in, for a moment; what is cut off then runs again later."""
+    """Let Workers finish what they are in, for a moment: a Batch that is cut off runs again later.
+
+    A hook is not run again, so it gets more time.
+    """
     jobs.pause()
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while not jobs.is_quiet and time.monotonic() < deadline:
-        await asyncio.sleep(_DRAIN_SECONDS / 100)
+    began_at = time.monotonic()
+    while not jobs.is_quiet:
+        patience = _HOOK_SECONDS if jobs.is_in_a_hook else _DRAIN_SECONDS
+        if time.monotonic() > began_at + patience:
+            return
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 async def _sync_now_and_then(jobs: Jobs) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from cortex.domain.errors import StartRefused
-from cortex.domain.job import IN_PROGRESS, MOVES, Counts, Job, JobStatus, SegmentRange
+from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
 from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.sqlite import SqliteLedger
@@ -280,7 +280,7 @@ def test_a_job_is_in_progress_until_its_status_is_final(ledger: Ledger, status: 
     moved = with_job(ledger, status)
 
     assert status == moved.status
-    assert ([moved] if status in IN_PROGRESS else []) == list(ledger.jobs_in_progress())
+    assert ([] if status.is_final else [moved]) == list(ledger.jobs_in_progress())
 
 
 def test_jobs_in_progress_are_given_oldest_first(ledger: Ledger):

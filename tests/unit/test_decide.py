@@ -6,7 +6,6 @@ import pytest
 
 from cortex.domain.job import JobStatus
 from cortex.operator.decide import (
-    MAX_START_FAILURES,
     Action,
     End,
     Facts,
@@ -32,7 +31,7 @@ def facts(*, starting: int = 0, ready: tuple[str, ...] = (), released: int = 0, 
             "has_hook": True if ready else None,
             "hook_was_started": False,
             "hook_is_over": False,
-            "start_failures": 0,
+            "is_hopeless": False,
             **changes,
         }
     )
@@ -59,12 +58,12 @@ STOPPING = {"status": JobStatus.STOPPING}
         ([], facts(ready=BOTH)),
         ([StartWorkers(1)], facts(ready=("b",))),
         ([StartWorkers(2)], facts(has_hook=True)),
-        # A Worker that cannot start is tried again while others can, and not without end.
-        ([StartWorkers(1)], facts(ready=("b",), start_failures=1)),
-        ([], facts(ready=("b",), start_failures=MAX_START_FAILURES)),
-        ([], facts(starting=1, start_failures=1)),
-        ([End()], facts(start_failures=1)),
-        ([End()], facts(start_failures=MAX_START_FAILURES)),
+        # Where no further Worker is worth a try, those that are ready go on alone.
+        ([], facts(ready=("b",), is_hopeless=True)),
+        ([], facts(starting=1, is_hopeless=True)),
+        ([], facts(released=1, is_hopeless=True)),
+        ([End()], facts(is_hopeless=True)),
+        ([End()], facts(is_hopeless=True, **NO_ENVIRONMENT)),
         # The hook is started once, in a Worker that has a live predictor.
         ([StartHook("a")], facts(ready=BOTH, **ALL_ENDED)),
         ([StartHook("b")], facts(ready=("b",), **ALL_ENDED)),
@@ -73,7 +72,8 @@ STOPPING = {"status": JobStatus.STOPPING}
         ([], facts(starting=1, **ALL_ENDED)),
         ([], facts(ready=BOTH, **IN_HOOK)),
         ([], facts(ready=("a",), released=1, **IN_HOOK)),
-        ([End()], facts(has_hook=True, start_failures=1, **ALL_ENDED)),
+        ([End()], facts(has_hook=True, is_hopeless=True, **ALL_ENDED)),
+        ([StartHook("a")], facts(ready=("a",), is_hopeless=True, **ALL_ENDED)),
         # When nothing is left to do, the Workers end, one of them last, and then the Job.
         ([ReleaseWorkers(keep="a")], facts(ready=BOTH, **NO_HOOK)),
         ([ReleaseWorkers(keep="a")], facts(ready=("a",), starting=1, **NO_HOOK)),
@@ -100,12 +100,12 @@ def test_what_is_done_next_follows_from_the_facts(expected: list[Action], known:
 
 def _every_case() -> Iterator[Facts]:
     """Give all facts that can be; while the hook is under way, its Worker is alive."""
-    for status, can_start, all_ended, has_hook, failures, wanted, hook, starting, ready, released in product(
+    for status, can_start, all_ended, has_hook, hopeless, wanted, hook, starting, ready, released in product(
         (JobStatus.RUNNING, JobStatus.STOPPING),
         (True, False),
         (True, False),
         (None, True, False),
-        range(MAX_START_FAILURES + 2),
+        (True, False),
         (1, 3),
         ((False, False), (True, False), (True, True)),
         range(3),
@@ -123,7 +123,7 @@ def _every_case() -> Iterator[Facts]:
             has_hook=has_hook,
             hook_was_started=hook[0],
             hook_is_over=hook[1],
-            start_failures=failures,
+            is_hopeless=hopeless,
         )
         if known.live or hook != (True, False):
             yield known
@@ -157,6 +157,7 @@ def test_workers_are_started_only_for_something_to_do_and_never_more_than_wanted
             if isinstance(action, StartWorkers):
                 assert action.count > 0
                 assert known.can_start
+                assert not known.is_hopeless
                 assert known.status is JobStatus.RUNNING
                 assert not nothing_to_do
                 assert action.count + known.starting + len(known.ready) <= known.workers_wanted
@@ -173,7 +174,7 @@ def test_a_job_ends_only_when_nothing_of_it_is_alive():
 
 def test_a_job_never_waits_for_nothing():
     for known in CASES:
-        is_waiting_for_the_environment = known.status is JobStatus.RUNNING and not known.can_start
+        is_waiting_for_the_environment = not (known.can_start or known.is_hopeless)
 
         assert decide(known) or known.live or is_waiting_for_the_environment
 
@@ -188,14 +189,14 @@ def test_workers_that_have_nothing_left_to_do_are_all_released_in_the_end():
                     ready=(action.keep,),
                     all_ended=True,
                     has_hook=False,
-                    start_failures=known.start_failures,
+                    is_hopeless=known.is_hopeless,
                 )
                 assert decide(one_is_left) == [ReleaseWorkers()]
 
 
 def test_a_batch_that_is_open_is_not_left_while_a_worker_could_run_it():
     for known in CASES:
-        could_run = known.status is JobStatus.RUNNING and known.can_start and known.start_failures == 0
+        could_run = known.status is JobStatus.RUNNING and known.can_start and not known.is_hopeless
         if could_run and not known.all_ended:
             actions = decide(known)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cortex.domain.job import IN_PROGRESS, MOVES, Counts, JobStatus
+from cortex.domain.job import MOVES, Counts, JobStatus
 
 FINAL = {
     JobStatus.SUCCEEDED,
@@ -11,6 +11,7 @@ FINAL = {
     JobStatus.UNEXPECTED_ERROR,
     JobStatus.STOPPED,
 }
+IN_PROGRESS = set(JobStatus) - FINAL
 
 
 def reachable(start: JobStatus) -> set[JobStatus]:
@@ -29,7 +30,7 @@ def test_every_status_is_in_the_table_of_moves():
 
 def test_a_final_status_has_no_way_out_and_every_other_one_has():
     assert {status for status in JobStatus if status.is_final} == FINAL
-    assert set(JobStatus) - FINAL == IN_PROGRESS
+    assert {status for status in JobStatus if MOVES[status]} == IN_PROGRESS
 
 
 def test_every_status_is_reached_from_a_submission():
@@ -51,8 +52,8 @@ def test_every_job_in_progress_can_be_stopped(status):
     assert JobStatus.STOPPING in MOVES[status]
 
 
-def test_a_job_that_is_being_stopped_ends_as_stopped():
-    assert {JobStatus.STOPPED} == reachable(JobStatus.STOPPING)
+def test_a_job_that_is_being_stopped_ends_as_stopped_unless_its_files_are_damaged():
+    assert {JobStatus.STOPPED, JobStatus.UNEXPECTED_ERROR} == reachable(JobStatus.STOPPING)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 import json
 import math
-import resource
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from cortex.domain.batch import ENTRY, EntryKind, ResultEntry
 from cortex.worker import rows
 from cortex.worker.rows import NotJson, RowsFile, decode, encode
+from full_disk import files_of_at_most
 
 JSON = st.recursive(
     st.none()
@@ -181,17 +180,6 @@ def test_a_file_that_is_opened_again_is_gone_on_with(tmp_path):
 
     assert (tmp_path / "w.rows").read_bytes() == b"0\n1\n2\n"
     assert [(0, 0), (1, 2), (2, 4)] == [(e.batch, e.offset) for e in entries_in((tmp_path / "w.index").read_bytes())]
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let the kernel refuse what a full disk would: writes beyond this size."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ class Story:
                 job_spec={},
                 inherited={},
                 env={},
+                places=9,
             )
         )
         return self.run
@@ -282,6 +283,7 @@ def test_a_stopped_job_ends_only_when_every_worker_is_gone(tmp_path: Path) -> No
         story.ready(worker, has_hook=False)
 
     story.run.stop()
+    story.run.go_on()
     story.run.worker_drained(first)
     story.run.worker_drained(second)
     story.run.worker_exited(first, Exit(status=-15))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cortex.domain.batch import MAX_BATCH_BYTES
 from cortex.domain.errors import InvalidSubmission, TooLarge
 from cortex.operator.submission import MAX_REQUEST_BYTES, Submission, read_submission
+from cortex.predictor import merge_config
 
 ITEM_LIST = {"items": [1], "batch_size": 1}
 VALID: dict[str, Any] = {"workers": 1, "item_list": ITEM_LIST}
@@ -230,6 +231,18 @@ def test_the_largest_request_is_read():
     body = (shell % b",".join([b"1"] * count)).ljust(MAX_REQUEST_BYTES - 1)
 
     assert count == read_submission(body).item_count
+
+
+@pytest.mark.parametrize("depth", [50, 200, 400, 480, 500, 700, 900])
+def test_a_config_that_is_taken_is_not_nested_too_deeply_for_what_is_done_with_it(depth):
+    nested = "[" * depth + "]" * depth
+
+    submission = read_if_valid(
+        f'{{"config":{{"a":{nested}}},"workers":1,"item_list":{json.dumps(ITEM_LIST)}}}'.encode()
+    )
+
+    if submission is not None:
+        assert json.loads(json.dumps(submission.config)) == merge_config({}, submission.config)
 
 
 def item_list(items: list[str], batch_size: int) -> bytes:

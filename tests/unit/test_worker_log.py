@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 
 from cortex.worker.joblog import BoundedLog
+from full_disk import files_of_at_most
 
 OWN = b"2020-07-16 14:56:10.276007:cortex:pid-1:INFO:processing batch 0000\n"
 LIMIT = 1000
@@ -117,7 +118,7 @@ def test_a_flood_is_bounded_and_one_line_says_how_much_was_dropped(path):
 
     *kept, notice = path.read_bytes().splitlines(keepends=True)
     assert [f"line {number}\n".encode() for number in range(len(kept))] == kept
-    assert notice.startswith(b"the log has reached its limit of 1000 bytes (--log-limit): ")
+    assert notice.startswith(b"the log has reached its limit of 1000 bytes (--log-limit)")
     assert (0, 10_000 - len(kept)) == notice_in(notice)
     assert LIMIT * 0.9 < sum(len(line) for line in kept) <= LIMIT
 
@@ -159,6 +160,22 @@ def test_a_gigabyte_without_a_line_end_does_not_fill_the_log(path):
 
     assert len(path.read_bytes()) <= LIMIT + 200
     assert notice_in(path.read_bytes()) is not None
+
+
+def test_a_full_disk_costs_lines_and_not_the_worker(path):
+    log = BoundedLog(path, 10**6)
+    log.write(b"before\n")
+
+    with files_of_at_most(20):
+        log.write(b"there is no room for this line\n")
+        log.write(b"\n")
+    log.write(b"after\n")
+    log.close()
+
+    lines = path.read_bytes().splitlines()
+    assert lines[0] == b"before"
+    assert b"after" in lines
+    assert b"there is no room for this line" not in lines
 
 
 def test_the_limit_is_that_of_the_job_not_of_each_worker(path):

@@ -10,6 +10,7 @@ class Exit:
 
     status: int | None
     is_out_of_memory: bool = False
+    is_charged: bool = True  # False where nothing that the Worker did can be the cause
     detail: str | None = None
 
     @property

@@ -51,7 +51,7 @@ MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
         {JobStatus.RUNNING, JobStatus.STOPPING, JobStatus.ENQUEUE_FAILED, JobStatus.UNEXPECTED_ERROR}
     ),
     JobStatus.RUNNING: _ENDINGS_OF_A_RUN | {JobStatus.STOPPING},
-    JobStatus.STOPPING: frozenset({JobStatus.STOPPED}),
+    JobStatus.STOPPING: frozenset({JobStatus.STOPPED, JobStatus.UNEXPECTED_ERROR}),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.COMPLETED_WITH_FAILURES: frozenset(),
     JobStatus.ENQUEUE_FAILED: frozenset(),
@@ -61,8 +61,6 @@ MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
     JobStatus.STOPPED: frozenset(),
 }
 """The only moves there are. Diagrams, checks and tests derive from this table."""
-
-IN_PROGRESS: Final = frozenset(status for status in JobStatus if not status.is_final)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

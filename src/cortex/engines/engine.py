@@ -25,10 +25,10 @@ class WorkerOrder:
 
 
 class EngineListener(Protocol):
-    """Who hears of the life of Workers. Each is called at most once for a Worker, in this order."""
+    """Who hears of the life of Workers, in this order; of one that never ran only the last two."""
 
     def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
-        """Its process runs."""
+        """Its process runs. Said again when its supervisor comes back."""
 
     def worker_drained(self, worker: str) -> None:
         """All that it printed can be read in the Job's log."""

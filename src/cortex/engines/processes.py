@@ -7,7 +7,9 @@ what it left behind, and goes on.
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,6 +25,7 @@ _STOP_GRACE_SECONDS: Final = 1.0
 _END_GRACE_SECONDS: Final = 3.0
 _KILL_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 20.0
+_LOOK_AGAIN_SECONDS: Final = 0.01
 
 
 class Connection(Protocol):
@@ -62,7 +65,9 @@ class ProcessEngine(Engine):
     listener: EngineListener
     _workers: dict[str, _Known] = field(default_factory=dict)
     _supervisors: dict[Connection, _Supervisor] = field(default_factory=dict)
-    _process: subprocess.Popen[bytes] | None = None
+    _ending: dict[Connection, _Supervisor] = field(default_factory=dict)  # told to end: they start no Worker any more
+    _process: subprocess.Popen[bytes] | None = None  # the supervisor that was started last
+    _is_awaited: bool = False  # until it has introduced itself
     _cancel_end: Callable[[], None] | None = None
 
     def start(self, order: WorkerOrder) -> None:
@@ -71,7 +76,7 @@ class ProcessEngine(Engine):
         known = self._workers[order.worker] = _Known(order=order)
         if self._supervisors:
             self._send_start(known, next(reversed(self._supervisors)))
-        elif self._process is None or self._process.poll() is not None:
+        elif not self._is_awaited:
             self._start_supervisor()
 
     def stop(self, worker: str, *, at_once: bool) -> None:
@@ -88,8 +93,8 @@ class ProcessEngine(Engine):
     def end_lost(self, worker: str, *, pid: int, process_started_at: float) -> None:
         """See Engine."""
         if worker not in self._workers:
-            kill(pid, process_started_at)
-            self.listener.worker_exited(worker, Exit(status=None, detail="ended while the operator was away"))
+            ending = Exit(status=None, detail="ended while the operator was away", is_charged=False)
+            self._when_gone([(pid, process_started_at)], lambda: self.listener.worker_exited(worker, ending))
 
     def idle(self) -> None:
         """See Engine."""
@@ -102,13 +107,15 @@ class ProcessEngine(Engine):
     def end(self) -> None:
         """See Engine."""
         self._end_supervisors()
-        pids = [supervisor.pid for supervisor in self._supervisors.values()]
+        pids = [supervisor.pid for supervisor in self._ending.values()]
         pids += [known.pid for known in self._workers.values() if known.pid is not None]
-        if self._process is not None and self._process.pid not in pids:
-            kill(self._process.pid)  # it has not even introduced itself
-        processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-        for process in psutil.wait_procs(processes, _KILL_TIMEOUT_SECONDS)[1]:
-            kill(process.pid)
+        if self._process is not None:
+            pids.append(self._process.pid)
+        deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+        while any(is_there(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            if self._is_awaited and self._process is not None:
+                self._process.kill()  # it has not even introduced itself
 
     def _stay(self) -> None:
         if self._cancel_end is not None:
@@ -128,10 +135,12 @@ class ProcessEngine(Engine):
                 stderr=log,
                 start_new_session=True,
             )
+        self._is_awaited = True
         self.call_later(_CONNECT_SECONDS, self._check_supervisor)
 
     def _check_supervisor(self) -> None:
         """Give up on Workers for which no supervisor has come."""
+        self._is_awaited = False
         for worker, known in list(self._workers.items()) if not self._supervisors else []:
             if known.supervisor is None:
                 self._exited(worker, Exit(status=None, detail=f"could not be started: see `{self.log}`"))
@@ -140,10 +149,14 @@ class ProcessEngine(Engine):
         self._stay()
         for supervisor in self._supervisors:
             supervisor.send({"type": "end"})
+        self._ending.update(self._supervisors)
+        self._supervisors.clear()
 
     def supervisor_connected(self, connection: Connection, hello: Frame) -> None:
         """A supervisor introduces itself, as it does to every new operator."""
         self._supervisors[connection] = _Supervisor(name=hello["supervisor"], pid=hello["pid"])
+        if self._process is not None and self._process.pid == hello["pid"]:
+            self._is_awaited = False
         for child in hello["workers"]:
             known = self._workers.setdefault(child["worker"], _Known())
             known.supervisor = connection
@@ -171,20 +184,36 @@ class ProcessEngine(Engine):
 
     def supervisor_lost(self, connection: Connection) -> None:
         """The supervisor is gone; the kernel kills its Workers. They are gone for sure before anybody hears of it."""
-        supervisor = self._supervisors.pop(connection, None)
+        supervisor = self._supervisors.pop(connection, None) or self._ending.pop(connection, None)
         if supervisor is None:
             return
-        kill(supervisor.pid)
-        for worker, known in list(self._workers.items()):
-            if known.supervisor is connection:
-                kill(known.pid)
-                self._exited(worker, Exit(status=None, detail="was killed with its supervisor"))
+        lost = {worker: known for worker, known in self._workers.items() if known.supervisor is connection}
+        ending = Exit(status=None, detail="was killed with its supervisor", is_charged=False)
+
+        def all_gone() -> None:
+            for worker in lost:
+                self._exited(worker, ending)
+
+        self._when_gone([(supervisor.pid, None), *((known.pid, None) for known in lost.values())], all_gone)
+
+    def _when_gone(self, processes: Sequence[tuple[int | None, float | None]], then: Callable[[], None]) -> None:
+        """Kill processes, and go on once they are gone for sure; nobody else waits for that."""
+        left = [(pid, started_at) for pid, started_at in processes if pid is not None and is_there(pid, started_at)]
+        for pid, _ in left:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+        if self._process is not None:
+            self._process.poll()  # ours to reap
+        if left:
+            self.call_later(_LOOK_AGAIN_SECONDS, lambda: self._when_gone(left, then))
+        else:
+            then()
 
     def _started(self, worker: str, pid: int) -> None:
         known = self._workers[worker]
         known.pid = pid
         if known.supervisor is not None:
-            name = self._supervisors[known.supervisor].name
+            name = (self._supervisors.get(known.supervisor) or self._ending[known.supervisor]).name
             self.listener.worker_started(worker, pid=pid, process_started_at=process_started_at(pid), supervisor=name)
 
     def _drained(self, worker: str) -> None:
@@ -194,6 +223,8 @@ class ProcessEngine(Engine):
             self.listener.worker_drained(worker)
 
     def _exited(self, worker: str, ending: Exit) -> None:
+        if worker not in self._workers:
+            return
         self._drained(worker)
         known = self._workers.pop(worker)
         if known.supervisor is not None:
@@ -235,15 +266,12 @@ def process_started_at(pid: int) -> float:
         return 0.0
 
 
-def kill(pid: int | None, started_at: float | None = None) -> None:
-    """Kill a process and wait until it is gone; not one that got the same id later."""
-    if pid is None:
-        return
+def is_there(pid: int, started_at: float | None = None) -> bool:
+    """Tell whether a process can still do anything: not if it waits to be reaped, or another one has got its id."""
     try:
         process = psutil.Process(pid)
         if started_at is not None and abs(process.create_time() - started_at) > 1:
-            return
-        process.kill()
-        process.wait(_KILL_TIMEOUT_SECONDS)
+            return False
+        return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
     except psutil.NoSuchProcess:
-        return
+        return False

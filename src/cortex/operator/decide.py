@@ -5,8 +5,8 @@ from typing import Final
 
 from cortex.domain.job import JobStatus
 
-MAX_START_FAILURES: Final = 3
-"""After this many Workers in a row could not start, those that could go on alone."""
+MAX_FAILURES_IN_ROW: Final = 3
+"""After this many Workers in a row that ended without having been in a Batch, no other is started."""
 
 MAX_DEATHS: Final = 3
 """A Batch in which this many Workers died is given up."""
@@ -26,7 +26,7 @@ class Facts:
     has_hook: bool | None  # None: no Worker has told yet
     hook_was_started: bool
     hook_is_over: bool
-    start_failures: int  # since a Worker last became ready
+    is_hopeless: bool  # no further Worker is worth a try; those that are ready go on
     unreleased: int  # Workers that have not been told to end
 
 
@@ -63,14 +63,14 @@ def decide(facts: Facts) -> list[Action]:
     """Decide what to do now. To be asked again after every event; what is under way is not asked for again."""
     if facts.status is JobStatus.STOPPING:
         return _wind_up(facts)
-    if not facts.can_start:
+    cannot_start = facts.is_hopeless and not facts.ready and facts.starting == 0
+    if not facts.can_start and not cannot_start:
         return []
-    cannot_start = facts.start_failures > 0 and not facts.ready and facts.starting == 0
     if not facts.all_ended:
         if cannot_start:
             return _wind_up(facts)
         missing = facts.workers_wanted - facts.starting - len(facts.ready)
-        return [StartWorkers(missing)] if missing > 0 and _is_worth_a_try(facts) else []
+        return [StartWorkers(missing)] if missing > 0 and not facts.is_hopeless else []
     if facts.hook_is_over or facts.has_hook is False or cannot_start:
         return _wind_up(facts)
     if facts.hook_was_started:
@@ -78,11 +78,6 @@ def decide(facts: Facts) -> list[Action]:
     if facts.ready:
         return [StartHook(facts.ready[0])]
     return [StartWorkers(1)] if facts.starting == 0 else []
-
-
-def _is_worth_a_try(facts: Facts) -> bool:
-    """False once a first Worker could not start: those started with it show whether any can."""
-    return facts.start_failures == 0 or (bool(facts.ready) and facts.start_failures < MAX_START_FAILURES)
 
 
 def _wind_up(facts: Facts) -> list[Action]:

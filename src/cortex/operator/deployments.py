@@ -13,7 +13,7 @@ from cortex.domain.errors import ApiNotFound, Conflict, EndpointTaken, InvalidCo
 from cortex.operator.machine import Machine
 from cortex.predictor import check_source
 from cortex.project import unpack
-from cortex.storage.files import sync_file
+from cortex.storage.files import remove_folders, sync_file
 from cortex.storage.ledger import Ledger, Version
 
 
@@ -35,6 +35,7 @@ class Deployments:
     uploads: Path  # where they are while they come
     machine: Machine
     now_ns: Callable[[], int]
+    background: Callable[[Callable[[], None], Callable[[], None]], None]
     _by_name: dict[str, Version] = field(default_factory=dict)
     _leaving: set[str] = field(default_factory=set)
     _arriving: list[str] = field(default_factory=list)
@@ -56,13 +57,16 @@ class Deployments:
         project_id = unpack(archive, folder)
         self._arriving.append(project_id)
         home = self.root / project_id
-        if home.exists():
-            shutil.rmtree(folder)
-        else:
-            for path in folder.rglob("*"):
-                sync_file(path)
+        for path in [] if home.exists() else folder.rglob("*"):
+            sync_file(path)
+        try:
             folder.rename(home)
             sync_file(self.root)
+        except OSError:
+            shutil.rmtree(folder)
+            if not home.exists():
+                self._arriving.remove(project_id)
+                raise
         return project_id
 
     def settle(self, project_id: str) -> None:
@@ -104,8 +108,8 @@ class Deployments:
             for other in self._by_name.values():
                 if overlap(api.endpoint, other.endpoint) and other.api_name not in redeployed:
                     raise EndpointTaken(
-                        f"{api.name}: the endpoint `{api.endpoint}` is, or lies below or above, `{other.endpoint}`,"
-                        f" which {other.api_name} has",
+                        f"`{api.name}`: the endpoint `{api.endpoint}` is, or lies below or above, `{other.endpoint}`,"
+                        f" which `{other.api_name}` has",
                         hint="set another `networking.endpoint`",
                     )
 
@@ -134,7 +138,7 @@ class Deployments:
         """Give the deployed version of an API. Raises ApiNotFound."""
         version = self._by_name.get(name)
         if version is None or name in self._leaving:
-            raise ApiNotFound(f"{name} is not deployed", hint="cortex get")
+            raise ApiNotFound(f"`{name}` is not deployed", hint="`cortex get` lists the APIs")
         return version
 
     def at(self, path: str) -> tuple[Version, str]:
@@ -142,7 +146,7 @@ class Deployments:
         for version in self._by_name.values():
             if f"{path}/".startswith(f"{version.endpoint}/"):
                 return self.api(version.api_name), path[len(version.endpoint) :].strip("/")
-        raise ApiNotFound(f"no API is deployed at `{path}`", hint="cortex get")
+        raise ApiNotFound(f"no API is deployed at `{path}`", hint="`cortex get` lists the APIs")
 
     def begin_delete(self, name: str) -> Version:
         """Take an API out of service: from now on it takes no requests. Raises ApiNotFound."""
@@ -158,10 +162,12 @@ class Deployments:
         self._remove_unneeded()
 
     def _remove_unneeded(self) -> None:
+        """Take projects that no version is of out of the way, at once, and remove them in the background."""
         needed = {*self.ledger.project_ids(), *self._arriving}
-        for path in self.root.iterdir():
-            if path.name not in needed:
-                shutil.rmtree(path, ignore_errors=True)
+        unneeded = [path for path in self.root.iterdir() if path.name not in needed]
+        trash = [path.rename(self.uploads / token_hex(8)) for path in unneeded]
+        if trash:
+            self.background(lambda: remove_folders(trash), lambda: None)
 
 
 def _content_id(spec: Mapping[str, object], project_id: str) -> str:

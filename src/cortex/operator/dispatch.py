@@ -99,7 +99,7 @@ class Dispatch:
         """Lease open Batches to a Worker that holds none; None when none are queued. It is on the page already."""
         if not self._queue:
             return None
-        first, end = self._queue.popleft()
+        first, end = self._queue[0]
         segment = self._states_of(first).segment
         size = (
             1
@@ -107,11 +107,13 @@ class Dispatch:
             else lease_size(pace=self._pace, open_batches=self._queued, workers=self._workers)
         )
         stop = min(first + size, end, segment.end)
+        lease = Lease(token=self._next_token(), worker=worker, segment=segment.number, first=first, end=stop)
+        write_lease(self._folder, worker, token=lease.token, first=first, limit=stop)
+        # Nothing fails from here on: what could not be written was not leased.
+        self._queue.popleft()
         if stop < end:
             self._queue.appendleft((stop, end))
         self._queued -= stop - first
-        lease = Lease(token=self._next_token(), worker=worker, segment=segment.number, first=first, end=stop)
-        write_lease(self._folder, worker, token=lease.token, first=first, limit=stop)
         self._leases[worker] = lease
         return lease
 
@@ -140,12 +142,13 @@ class Dispatch:
 
         Gives the Batch that it was in: the suspect, if it is gone. That Batch is leased alone from now on.
         """
-        lease = self._leases.pop(worker, None)
+        lease = self._leases.get(worker)
         if lease is None:
             return None
         page = read_page(self._folder, worker)
-        write_lease(self._folder, worker, token=0, first=0, limit=0)
         open_ranges = self._states_of(lease.first).open_ranges(lease.first, lease.end)
+        write_lease(self._folder, worker, token=0, first=0, limit=0)
+        del self._leases[worker]
         suspect = next((page.current for first, end in open_ranges if page.current in range(first, end)), None)
         self._put(open_ranges, at_front=True)
         return suspect

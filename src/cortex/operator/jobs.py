@@ -1,11 +1,13 @@
 """All Jobs: submit, stop, and what becomes of them while this operator and the earlier ones live."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cortex.domain.batch import BatchState
 from cortex.domain.ending import Exit
@@ -24,7 +26,11 @@ from cortex.operator.workers import Connection, WorkerSetup
 from cortex.storage.ledger import Ledger, Version, WorkerRecord
 from cortex.storage.pages import work_done
 from cortex.storage.results import batches_without_rows
-from cortex.storage.segments import States, write_segments
+from cortex.storage.segments import SegmentDamaged, States, write_segments
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 1.0
 
 _RETURN_SECONDS: Final = 1.5
 """How long the Workers of an earlier operator have to come back: their supervisor retries every 50 ms."""
@@ -103,33 +109,33 @@ class Jobs(EngineListener):
     def enqueue(self, job: Job) -> None:
         """Bring a recorded Job to RUNNING: the work that the submission's answer does not wait for."""
         log = self.folder(job.id).log
-        batches = job.total_batch_count
-        try:
-            append_line(log, "started enqueuing batches to queue")
-            append_line(
-                log,
-                f"partitioning {job.item_count} items found in job submission into {batches} batches"
-                f" of size {job.batch_size}",
-            )
-            append_line(log, f"completed enqueuing a total of {batches} batches")
-            append_line(log, "spinning up workers...")
-        except OSError as error:
-            reason = f"the job's log cannot be written: {error}"
-            counts = Counts(in_queue=batches)
-            at_ns = self.now_ns()
-            self.ledger.move(job.id, JobStatus.ENQUEUE_FAILED, at_ns=at_ns, reason=reason, counts=counts)
-            self._tell_end(job.id)
-        else:
-            self._run(self.ledger.move(job.id, JobStatus.RUNNING, at_ns=self.now_ns()), missing=set())
+        append_line(log, "started enqueuing batches to queue")
+        append_line(
+            log,
+            f"partitioning {job.item_count} items found in job submission into {job.total_batch_count} batches"
+            f" of size {job.batch_size}",
+        )
+        append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
+        self._event(self._begin, job.id)
+
+    def _begin(self, job_id_: str) -> None:
+        job = self.ledger.move(job_id_, JobStatus.RUNNING, at_ns=self.now_ns())
+        append_line(self.folder(job_id_).log, "spinning up workers...")
+        self._run(job, missing=set())
+
+    def discard(self, job_id_: str) -> None:
+        """Remove the dataset of a submission that is not recorded after all. May be called from any thread."""
+        shutil.rmtree(self.folder(job_id_).root, ignore_errors=True)
 
     def stop(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Stop a Job; tell when it has ended. Raises JobNotInProgress when it has ended already."""
         run = self._runs.get(job_id_)
-        if run is None:
-            raise JobNotInProgress(f"job {job_id_} has already ended")
+        if run is None or run.is_ending:
+            raise JobNotInProgress(f"job {job_id_} has already ended", hint="`cortex get API` lists its jobs")
         self._when_ended.setdefault(job_id_, []).append(when_ended)
         if run.job.status is not JobStatus.STOPPING:
             run.stop()
+            self._event(run.go_on)
 
     def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Tell when a Job has ended; at once if it has."""
@@ -139,10 +145,10 @@ class Jobs(EngineListener):
         else:
             self._when_ended.setdefault(job_id_, []).append(when_ended)
 
-    def delete(self, api_name: str) -> None:
-        """Remove the files of all Jobs of an API, none of which is in progress."""
-        for job in self.ledger.jobs(api_name):
-            shutil.rmtree(self.folder(job.id).root, ignore_errors=True)
+    def unwatch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
+        """Tell no more."""
+        if when_ended in self._when_ended.get(job_id_, []):
+            self._when_ended[job_id_].remove(when_ended)
 
     # What users see
 
@@ -150,7 +156,8 @@ class Jobs(EngineListener):
         """Give a Job of an API. Raises JobNotFound."""
         job = self.ledger.job(job_id_)
         if job is None or job.api_name != api_name:
-            raise JobNotFound(f"there is no job {job_id_} of {api_name}", hint=f"cortex get {api_name}")
+            hint = f"`cortex get {api_name}` lists its jobs"
+            raise JobNotFound(f"there is no job `{job_id_}` of `{api_name}`", hint=hint)
         return job
 
     def counts(self, job: Job) -> Counts:
@@ -179,18 +186,31 @@ class Jobs(EngineListener):
         self._newest_id = self.ledger.newest_job_id()
         self._remove_leftovers()
         for job in self.ledger.jobs_in_progress():
-            if machine_restarted:
-                self._open_what_was_lost(job)
-            if job.status is JobStatus.ENQUEUING:
-                self.enqueue(job)
-            else:
-                records = self.ledger.workers(job.id)
-                self._run(job, missing={record.worker for record in records})
-                for record in records if machine_restarted else []:
-                    self.worker_exited(record.worker, Exit(status=None, detail="ended with the machine"))
+            try:
+                self._recover_job(job, machine_restarted=machine_restarted)
+            except (OSError, SegmentDamaged) as error:
+                self._give_up(job, f"its files are damaged: {error}")
         missing = {worker for run in self._runs.values() for worker in run.missing}
         if missing:
             self.call_later(_RETURN_SECONDS, self._give_up_the_missing)
+
+    def _recover_job(self, job: Job, *, machine_restarted: bool) -> None:
+        if machine_restarted:
+            self._open_what_was_lost(job)
+        if job.status is JobStatus.ENQUEUING:
+            self.enqueue(job)
+            return
+        records = self.ledger.workers(job.id)
+        self._run(job, missing={record.worker for record in records})
+        for record in records if machine_restarted else []:
+            self.worker_exited(record.worker, Exit(status=None, detail="ended with the machine", is_charged=False))
+
+    def _give_up(self, job: Job, reason: str) -> None:
+        """End a Job that nobody can go on with; the others go on."""
+        self._runs.pop(job.id, None)
+        append_line(self.folder(job.id).log, f"{JobStatus.UNEXPECTED_ERROR.text}: {reason}")
+        counts = Counts(in_queue=job.total_batch_count)
+        self.ledger.move(job.id, JobStatus.UNEXPECTED_ERROR, at_ns=self.now_ns(), reason=reason, counts=counts)
 
     def sync(self) -> None:
         """Bring what has ended since the last call to the disk. Slow; to be called from a thread of its own."""
@@ -207,6 +227,11 @@ class Jobs(EngineListener):
         """True once no Worker is in a Batch."""
         return all(run.is_quiet for run in self._runs.values())
 
+    @property
+    def is_in_a_hook(self) -> bool:
+        """True while an on_job_complete runs."""
+        return any(run.is_in_hook for run in self._runs.values())
+
     def workers_ended(self) -> None:
         """Write down that the engine has ended all Workers: the next operator need not look for them."""
         for run in self._runs.values():
@@ -219,12 +244,12 @@ class Jobs(EngineListener):
         if run is None:
             connection.send({"type": "end"})
         else:
-            run.worker_connected(worker, connection, hello)
+            self._event(run.worker_connected, worker, connection, hello)
 
     def worker_says(self, worker: str, frame: Frame) -> None:
         """A Worker tells of its life."""
         if run := self._run_of(worker):
-            run.worker_says(worker, frame)
+            self._event(run.worker_says, worker, frame)
 
     def worker_disconnected(self, worker: str, connection: Connection) -> None:
         """The connection of a Worker is closed."""
@@ -240,20 +265,32 @@ class Jobs(EngineListener):
         record = WorkerRecord(
             worker=worker, job_id=run.job.id, supervisor=supervisor, pid=pid, process_started_at=process_started_at
         )
-        run.worker_started(worker, record)
+        self._event(run.worker_started, worker, record)
 
     def worker_drained(self, worker: str) -> None:
         """See EngineListener."""
         if run := self._run_of(worker):
-            run.worker_drained(worker)
+            self._event(run.worker_drained, worker)
 
     def worker_exited(self, worker: str, ending: Exit) -> None:
         """See EngineListener."""
         if run := self._run_of(worker):
-            run.worker_exited(worker, ending)
+            self._event(run.worker_exited, worker, ending)
         else:
-            self.ledger.end_worker(worker)
+            self._event(self.ledger.end_worker, worker)
         self._maybe_idle()
+
+    def _event(self, handle: Callable[..., None], *facts: Any) -> None:
+        """Handle what has happened, and if that fails (a full disk, say), again until it does not.
+
+        So what fails here harms one Job, for as long as the cause lasts. A handler changes what it holds in memory
+        only after what it writes, so it may be repeated.
+        """
+        try:
+            handle(*facts)
+        except Exception:
+            logger.exception("an event could not be handled and is tried again: %s%s", handle, facts)
+            self.call_later(_RETRY_SECONDS, partial(self._event, handle, *facts))
 
     def _run_of(self, worker: str) -> JobRun | None:
         return self._runs.get(worker.partition("-")[0])
@@ -293,22 +330,22 @@ class Jobs(EngineListener):
         def done(outcome: Path | EnvironmentFailed) -> None:
             if isinstance(outcome, EnvironmentFailed):
                 append_line(run.folder.log, str(outcome))
-                run.fail_to_start(outcome.message)
+                self._event(run.fail_to_start, outcome.message)
             else:
-                run.environment_ready(self.preparation.setup(version, outcome, run.job))
+                self._event(run.environment_ready, self.preparation.setup(version, outcome, run.job))
 
         self.preparation.prepare(version, lambda line: append_line(run.folder.log, line), done)
 
     def _ended(self, job: Job) -> None:
-        run = self._runs.pop(job.id)
-        for worker in run.workers:
-            self.engine.stop(worker, at_once=False)
+        if run := self._runs.pop(job.id, None):
+            for worker in run.workers:
+                self.engine.stop(worker, at_once=False)
         self._tell_end(job.id)
         self._maybe_idle()
 
     def _tell_end(self, job_id_: str) -> None:
         for tell in self._when_ended.pop(job_id_, []):
-            tell()
+            self._event(tell)
 
     def _maybe_idle(self) -> None:
         if not self._runs:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cortex.configuration import BatchApi
+from cortex.domain.errors import JobNotInProgress
 from cortex.domain.job import Job
 from cortex.operator.deployments import Deployed, Deployments
 from cortex.operator.jobs import Jobs, Preparation
 from cortex.operator.status import job_status, rfc3339
+from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.results import read_failures, read_rows
 from cortex.storage.segments import ended_prefix
@@ -45,17 +47,21 @@ class Operator:
 
         def one_ended(job_id: str) -> None:
             waiting.discard(job_id)
-            finish_if_all_ended()
+            delete_if_all_ended()
 
-        def finish_if_all_ended() -> None:
+        def delete_if_all_ended() -> None:
             if not waiting:
-                self.jobs.delete(name)
+                folders = [self.jobs.folder(job.id).root for job in self.ledger.jobs(name)]
                 self.deployments.delete(name)
-                when_deleted()
+                self.jobs.background(lambda: remove_folders(folders), when_deleted)
 
         for job_id in list(waiting):
-            self.jobs.stop(job_id, partial(one_ended, job_id))
-        finish_if_all_ended()
+            try:
+                self.jobs.stop(job_id, partial(one_ended, job_id))
+            except JobNotInProgress:  # its end is being recorded
+                self.jobs.watch(job_id, partial(one_ended, job_id))
+        if not waiting:
+            delete_if_all_ended()
 
     def describe_job(self, job: Job) -> dict[str, Any]:
         """Describe where a Job stands, for users."""

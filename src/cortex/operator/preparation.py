@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from cortex.configuration import Compute
 from cortex.domain.errors import EnvironmentFailed
 from cortex.domain.job import Job
+from cortex.operator.machine import Machine
 from cortex.operator.status import job_spec
 from cortex.operator.workers import WorkerSetup
 from cortex.predictor import merge_config
@@ -35,6 +37,7 @@ class Environments:
 
     builder: EnvironmentBuilder
     own_python: Path
+    machine: Machine
     projects: Path
     inherited: Mapping[str, str]
     operator_endpoint: str = ""
@@ -78,6 +81,7 @@ class Environments:
                 "CORTEX_API_NAME": job.api_name,
                 "CORTEX_JOB_ID": job.id,
             },
+            places=self.machine.places(Compute.model_validate(version.spec["compute"])),
         )
 
     def cancel(self) -> None:

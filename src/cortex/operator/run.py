@@ -17,6 +17,7 @@ from cortex.domain.lease import TARGET_SECONDS, Pace
 from cortex.engines.engine import Engine
 from cortex.operator.decide import (
     MAX_DEATHS,
+    MAX_FAILURES_IN_ROW,
     End,
     Facts,
     ReleaseWorkers,
@@ -63,7 +64,9 @@ class JobRun:
     workers: dict[str, WorkerView] = field(default_factory=dict)
     failed_workers: int = 0
     succeeded_workers: int = 0
-    _start_failures: int = 0
+    _was_ever_ready: bool = False
+    _failures_in_row: int = 0  # Workers that ended outside a Batch, since one was finished
+    _is_hopeless: bool = False  # no further Worker is worth a try
     _start_error: str | None = None
     _hook: Hook = field(init=False)
     _is_ending: bool = False
@@ -89,15 +92,14 @@ class JobRun:
 
     def fail_to_start(self, reason: str) -> None:
         """No Worker of this Job can ever start."""
-        self._start_failures += 1
+        self._is_hopeless = True
         self._start_error = reason
         self.go_on()
 
     def stop(self) -> None:
-        """Hand out nothing more and cut off what runs; the Job ends when all Workers are gone."""
+        """Record that the Job is to stop; `go_on` then cuts off what runs, and ends it when all Workers are gone."""
         self.job = self.around.ledger.move(self.job.id, JobStatus.STOPPING, at_ns=self.around.now_ns())
         append_line(self.folder.log, "received a request to stop the job, cleaning up...")
-        self.go_on()
 
     def pause(self) -> None:
         """Hand out nothing more, and take back what has not begun."""
@@ -106,8 +108,18 @@ class JobRun:
 
     @property
     def is_quiet(self) -> bool:
-        """True while no Worker holds a Lease."""
-        return not self.dispatch.has_leases
+        """True while no Worker holds a Lease and the hook does not run."""
+        return not self.dispatch.has_leases and not self.is_in_hook
+
+    @property
+    def is_in_hook(self) -> bool:
+        """True from the record of the hook's start to its end."""
+        return self._hook.worker is not None and not self._hook.is_over
+
+    @property
+    def is_ending(self) -> bool:
+        """True once all is done and only the record of it is missing."""
+        return self._is_ending
 
     def worker_started(self, worker: str, record: WorkerRecord) -> None:
         """A Worker's process runs; it may be one that an earlier operator started."""
@@ -122,7 +134,7 @@ class JobRun:
         view.pid = record.pid
         if view.phase is Phase.PENDING:
             view.phase = Phase.INITIALIZING
-        self._feed([worker])
+        self.go_on()
 
     def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
         """A Worker introduces itself; if it does so again, it holds no Lease: those are ended before."""
@@ -151,6 +163,7 @@ class JobRun:
             self._became_ready(worker, frame["has_hook"])
         elif kind == "init_failed":
             self._start_error = frame["error"]
+            self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
         elif kind == "hook_ended":
             self._hook.ended(frame["error"])
             self.go_on()
@@ -173,15 +186,19 @@ class JobRun:
         was_missing = worker in self.missing
         if was_missing:
             self._find(worker, Phase.READY)
-        view = self.workers.pop(worker, None)
+        view = self.workers.get(worker)
         if view is None:
             return
+        if worker == self._hook.worker:
+            self._hook.worker_gone(ending.cause)
         suspect = self.dispatch.release(worker)
+        del self.workers[worker]
         if view.phase is Phase.RELEASED:
             self.succeeded_workers += 1
         else:
             self.failed_workers += 1
-            self._died(worker, view, ending, suspect)
+            if self.job.status is JobStatus.RUNNING and not self._is_paused:
+                self._died(view, ending, suspect)
         if was_missing:
             self._resume()
         self.go_on()
@@ -209,18 +226,30 @@ class JobRun:
         is_stopping = self.job.status is JobStatus.STOPPING  # then only those that are gone can do nothing more
         return Facts(
             status=self.job.status,
-            can_start=self.setup is not None or self._start_failures > 0,
-            workers_wanted=self.job.workers,
+            can_start=self.setup is not None,
+            workers_wanted=self._workers_wanted,
             starting=sum(view.is_starting for view in views),
             ready=tuple(worker for worker, view in self.workers.items() if view.is_waiting),
             live=sum(is_stopping or not view.has_said_all for view in views),
-            all_ended=self.dispatch.is_done,
+            all_ended=self._have_all_ended(),
             has_hook=self._hook.exists,
             hook_was_started=self._hook.worker is not None,
             hook_is_over=self._hook.is_over,
-            start_failures=self._start_failures,
+            is_hopeless=self._is_hopeless,
             unreleased=sum(view.phase is not Phase.RELEASED for view in views),
         )
+
+    @property
+    def _workers_wanted(self) -> int:
+        return min(self.job.workers, self.setup.places) if self.setup else self.job.workers
+
+    def _have_all_ended(self) -> bool:
+        """Tell whether every Batch has ended: the queue is a view of the bytes, and they have the last word."""
+        if not self.dispatch.is_done:
+            return False
+        if self.dispatch.counts().in_queue:
+            self._fill()
+        return self.dispatch.is_done
 
     def _find(self, worker: str, phase: Phase) -> None:
         """Take over a Worker of the earlier operator, with the Lease that its page says it holds."""
@@ -255,7 +284,7 @@ class JobRun:
         if view.phase is not Phase.RELEASED:
             view.phase = Phase.READY
         self._hook.exists = has_hook
-        self._start_failures = 0
+        self._was_ever_ready = True
         self.go_on()
 
     def _lease_ended(self, worker: str, frame: Frame) -> None:
@@ -263,6 +292,9 @@ class JobRun:
             self.dispatch.end_lease(worker, frame["token"], Pace(batches=frame["finished"], seconds=frame["seconds"]))
         except LeaseLost:
             return
+        if frame["finished"]:
+            self._failures_in_row = 0
+            self._is_hopeless = False
         if self.dispatch.is_done:
             self.go_on()
         elif self._is_hungry and self.dispatch.queued:
@@ -300,29 +332,30 @@ class JobRun:
 
         self.around.call_later(_SETTLE_SECONDS, settled)
 
-    def _died(self, worker: str, view: WorkerView, ending: Exit, suspect: int | None) -> None:
+    def _died(self, view: WorkerView, ending: Exit, suspect: int | None) -> None:
+        """Say what became of a Worker's work; a Batch that it was in pays for it."""
         who = f"worker pid-{view.pid}" if view.pid else "a worker"
-        if worker == self._hook.worker:
-            self._hook.worker_gone(ending.cause)
-        if self.job.status is JobStatus.STOPPING or self._is_paused:
-            return
         if suspect is not None:
-            death = self.around.ledger.charge_death(
-                self.job.id, suspect, cause=ending.cause, out_of_memory=ending.is_out_of_memory
-            )
-            self.dispatch.suspect(suspect)
-            consequence = f"it is tried again, alone (death {death.deaths} of {MAX_DEATHS})"
-            if death.deaths >= MAX_DEATHS:
-                self.dispatch.give_up(suspect)
-                consequence = f"it is given up after {MAX_DEATHS} deaths"
             name = batch_id(self.job.id, suspect)
+            consequence = self._charge(suspect, ending) if ending.is_charged else "it goes back to the queue"
             append_line(self.folder.log, f"{who} {ending.cause} while it processed batch {name}: {consequence}")
-        elif view.phase is Phase.READY:
-            append_line(self.folder.log, f"{who} {ending.cause} between two batches: another one takes its place")
-        else:
-            self._start_failures += 1
+            return
+        when = "between two batches" if view.phase is Phase.READY else "before its predictor was ready"
+        append_line(self.folder.log, f"{who} {ending.cause} {when}")
+        if ending.is_charged:
+            self._failures_in_row += 1
+            self._is_hopeless |= self._failures_in_row >= MAX_FAILURES_IN_ROW
             self._start_error = self._start_error or f"it {ending.cause}"
-            append_line(self.folder.log, f"{who} {ending.cause} before its predictor was ready")
+
+    def _charge(self, suspect: int, ending: Exit) -> str:
+        death = self.around.ledger.charge_death(
+            self.job.id, suspect, cause=ending.cause, out_of_memory=ending.is_out_of_memory
+        )
+        self.dispatch.suspect(suspect)
+        if death.deaths < MAX_DEATHS:
+            return f"it is tried again, alone (death {death.deaths} of {MAX_DEATHS})"
+        self.dispatch.give_up(suspect)
+        return f"it is given up after {MAX_DEATHS} deaths"
 
     def _start_hook(self, worker: str) -> None:
         connection = self.workers[worker].connection
@@ -349,7 +382,7 @@ class JobRun:
         """Count the Workers by how far they are."""
         return count_workers(
             self.workers.values(),
-            not_ordered=self.job.workers if self.setup is None and not self._start_failures else 0,
+            not_ordered=self.job.workers - (self._workers_wanted if self.setup else 0),
             succeeded=self.succeeded_workers,
             failed=self.failed_workers,
         )
@@ -368,6 +401,9 @@ class JobRun:
             sync_file(path)
 
     def _record_end(self) -> None:
+        if self.job.is_final:  # recorded before, and what follows has failed
+            self.ended(self.job)
+            return
         counts = self.dispatch.counts()
         status, reason = verdict(
             self.job,

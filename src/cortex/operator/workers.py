@@ -32,6 +32,7 @@ class WorkerSetup:
     job_spec: Mapping[str, Any]
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
+    places: int  # how many of them the machine has room for
 
     def write(self, folder: JobFolder) -> None:
         """Leave in the Job's folder what may be large: each Worker reads it there."""

@@ -1,6 +1,8 @@
 """Bringing files to the disk."""
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -10,6 +12,12 @@ def write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fdatasync(file.fileno())
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Remove folders with all that is in them. Slow for large ones."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_file(path: Path) -> None:

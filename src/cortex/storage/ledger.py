@@ -62,7 +62,8 @@ class Ledger(Protocol):
     def deploy(self, versions: Sequence[Version]) -> None:
         """Make these the versions of their APIs, all of them or none. Durable.
 
-        Earlier versions stay for the Jobs that run on them. No two APIs ever have the same endpoint.
+        Earlier versions stay as long as there are Jobs of them, and are forgotten otherwise. No two APIs ever have
+        the same endpoint: raises ValueError, and changes nothing, where they would.
         """
 
     def versions(self) -> Sequence[Version]:

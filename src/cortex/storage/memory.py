@@ -27,9 +27,13 @@ class MemoryLedger(Ledger):
         return self._epoch, restarted
 
     def deploy(self, versions: Sequence[Version]) -> None:
-        for version in versions:
-            self._versions[version.api_id] = version
-            self._deployed[version.api_name] = version.api_id
+        deployed = {version.api_name: version for version in [*self.versions(), *versions]}
+        if len({version.endpoint for version in deployed.values()}) < len(deployed):
+            raise ValueError("two APIs have the same endpoint")
+        self._versions.update({version.api_id: version for version in versions})
+        self._deployed = {name: version.api_id for name, version in deployed.items()}
+        needed = {*self._deployed.values(), *(job.api_id for job in self._jobs.values())}
+        self._versions = {api_id: version for api_id, version in self._versions.items() if api_id in needed}
 
     def versions(self) -> Sequence[Version]:
         return [self._versions[self._deployed[name]] for name in sorted(self._deployed)]

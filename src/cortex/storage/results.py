@@ -9,9 +9,8 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.segments import States
 
+_MAX_OPEN_PARTS: Final = 64
 _ENTRY_TYPE: Final = np.dtype(ENTRY_FIELDS)
 _KINDS: Final = {BatchState.SUCCEEDED_WITH_ROWS: EntryKind.ROWS, BatchState.FAILED: EntryKind.FAILURE}
 
@@ -73,10 +73,9 @@ def _read(
     entries, parts = _entries(indexes, _KINDS[state], first, end)
     starts = np.searchsorted(entries["batch"], wanted, "left").tolist()
     ends = np.searchsorted(entries["batch"], wanted, "right").tolist()
-    with ExitStack() as stack:
-        files = [_open(stack, index.with_suffix(".rows")) for index in indexes]
+    with _OpenParts(indexes) as open_parts:
         for batch, start, stop in zip(wanted.tolist(), starts, ends, strict=True):
-            found = ((files[parts[at]], ResultEntry(*entries[at].item())) for at in range(start, stop))
+            found = ((open_parts.file(parts[at]), ResultEntry(*entries[at].item())) for at in range(start, stop))
             candidates = (_intact(file, entry) for file, entry in found if file is not None)
             yield batch, next((data for data in candidates if data is not None), None)
 
@@ -98,13 +97,37 @@ def _entries(
     return all_entries[order], all_parts[order]
 
 
-def _open(stack: ExitStack, path: Path) -> int | None:
-    try:
-        return stack.enter_context(path.open("rb", buffering=0)).fileno()
-    except FileNotFoundError:
-        return None
+class _OpenParts:
+    """The rows files that are being read: a Job may have had more Workers than files may be open."""
+
+    def __init__(self, indexes: Sequence[Path]) -> None:
+        self._paths = [index.with_suffix(".rows") for index in indexes]
+        self._files: dict[int, BinaryIO | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def file(self, part: int) -> BinaryIO | None:
+        """Give the file of a part; None if it is gone."""
+        if part not in self._files:
+            if len(self._files) >= _MAX_OPEN_PARTS:
+                self._close()
+            try:
+                self._files[part] = self._paths[part].open("rb", buffering=0)
+            except FileNotFoundError:
+                self._files[part] = None
+        return self._files[part]
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            if file is not None:
+                file.close()
+        self._files.clear()
 
 
-def _intact(file: int, entry: ResultEntry) -> bytes | None:
-    data = os.pread(file, entry.length, entry.offset)
+def _intact(file: BinaryIO, entry: ResultEntry) -> bytes | None:
+    data = os.pread(file.fileno(), entry.length, entry.offset)
     return data if len(data) == entry.length and zlib.crc32(data) == entry.checksum else None

@@ -85,9 +85,16 @@ class SqliteLedger(Ledger):
             )
             # All leave before any returns: two of them may swap their endpoints.
             db.executemany("DELETE FROM apis WHERE name = ?", [(version.api_name,) for version in versions])
-            db.executemany(
-                "INSERT INTO apis VALUES (?, ?, ?)",
-                [(version.api_name, version.api_id, version.endpoint) for version in versions],
+            try:
+                db.executemany(
+                    "INSERT INTO apis VALUES (?, ?, ?)",
+                    [(version.api_name, version.api_id, version.endpoint) for version in versions],
+                )
+            except sqlite3.IntegrityError as error:
+                raise ValueError("two APIs have the same endpoint") from error
+            db.execute(
+                "DELETE FROM versions WHERE api_id NOT IN (SELECT api_id FROM apis)"
+                " AND api_id NOT IN (SELECT api_id FROM jobs)"
             )
 
     def versions(self) -> Sequence[Version]:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive
 
 from cortex import __version__
 from cortex.domain.errors import InvalidRequest, MethodNotAllowed, TooLarge
@@ -43,8 +44,7 @@ class Control:
 
     async def deploy(self, request: Request) -> Response:
         """Deploy an uploaded configuration and project."""
-        if int(request.headers.get("content-length", 0)) > _MAX_UPLOAD_BYTES:
-            raise TooLarge(f"an upload must have at most {_MAX_UPLOAD_BYTES} bytes")
+        request = Request(request.scope, _bounded(request.receive))
         async with request.form(max_files=2, max_fields=0) as form:
             configuration, project = form.get("config"), form.get("project")
             if not isinstance(configuration, UploadFile) or not isinstance(project, UploadFile):
@@ -89,7 +89,7 @@ class Control:
         version = self.operator.deployments.api(request.path_params["name"])
         return JSONResponse(
             {
-                "spec": version.spec,
+                "spec": _without_secrets(version.spec),
                 **self.operator.describe_api(version),
                 "endpoint": endpoint_url(request, version),
                 "environment": self.operator.preparation.state(version),
@@ -104,3 +104,24 @@ class Control:
         self.operator.delete_api(name, deleted.set)
         await deleted.wait()
         return JSONResponse({"message": f"deleting {name}"})
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Let no more of a body through than an upload may have."""
+    size = 0
+
+    async def bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _MAX_UPLOAD_BYTES:
+            raise TooLarge(f"an upload must have at most {_MAX_UPLOAD_BYTES} bytes")
+        return message
+
+    return bounded
+
+
+def _without_secrets(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Show which variables are set, but not to what."""
+    predictor = spec["predictor"]
+    return {**spec, "predictor": {**predictor, "env": dict.fromkeys(predictor["env"], "***")}}

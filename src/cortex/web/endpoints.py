@@ -83,9 +83,13 @@ class Endpoints:
             return PlainTextResponse("validations passed")
         jobs = self._operator.jobs
         job_id = jobs.new_job_id()
-        segments = await _run(body, jobs.write_dataset, job_id, submission)
-        version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
-        job = jobs.submit(job_id, version, submission, segments)
+        try:
+            segments = await _run(body, jobs.write_dataset, job_id, submission)
+            version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
+            job = jobs.submit(job_id, version, submission, segments)
+        except BaseException:
+            jobs.discard(job_id)
+            raise
         # The answer does not wait for this, but nothing comes between.
         asyncio.get_running_loop().call_soon(jobs.enqueue, job)
         return JSONResponse(submitted(job))

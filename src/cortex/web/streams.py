@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,23 +18,27 @@ _CHUNK_BYTES: Final = 256 * 1024
 _LOOK_AGAIN_SECONDS: Final = 0.2
 
 
-def _end_of(operator: Operator, job: Job) -> asyncio.Event:
+@contextmanager
+def _end_of(operator: Operator, job: Job) -> Iterator[asyncio.Event]:
     event = asyncio.Event()
     operator.jobs.watch(job.id, event.set)
-    return event
+    try:
+        yield event
+    finally:
+        operator.jobs.unwatch(job.id, event.set)
 
 
 async def rows(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[bytes]:
     """Give the rows of what has ended, in input order; if following, each as soon as all before it have ended."""
     position = 0
     if follow:
-        end_of_job = _end_of(operator, job)
-        while not end_of_job.is_set():
-            end = operator.ended_prefix(job, position)
-            async for chunk in _chunks(operator.rows(job, position, end)):
-                yield chunk
-            position = end
-            await _wait(end_of_job)
+        with _end_of(operator, job) as end_of_job:
+            while not end_of_job.is_set():
+                end = operator.ended_prefix(job, position)
+                async for chunk in _chunks(operator.rows(job, position, end)):
+                    yield chunk
+                position = end
+                await _wait(end_of_job)
     async for chunk in _chunks(operator.rows(job, position, job.total_batch_count)):
         yield chunk
 
@@ -50,17 +55,17 @@ async def failures(operator: Operator, job: Job) -> AsyncIterator[bytes]:
 
 async def log(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[bytes]:
     """Give the Job's log so far; if following, until the Job has ended."""
-    end_of_job = _end_of(operator, job)
     path = operator.log(job)
     position = 0
-    while True:
-        was_last = end_of_job.is_set() or not follow
-        while chunk := _read(path, position):
-            position += len(chunk)
-            yield chunk
-        if was_last:
-            return
-        await _wait(end_of_job)
+    with _end_of(operator, job) as end_of_job:
+        while True:
+            was_last = end_of_job.is_set() or not follow
+            while chunk := _read(path, position):
+                position += len(chunk)
+                yield chunk
+            if was_last:
+                return
+            await _wait(end_of_job)
 
 
 async def _wait(event: asyncio.Event) -> None:

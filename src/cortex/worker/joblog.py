@@ -1,6 +1,7 @@
 """The log of a Job, as a supervisor writes to it: whole lines, and not without end."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ class BoundedLog:
         self._unfinished = b""
         self._dropped_own = 0
         self._dropped = 0
+        self._after_torn = b""  # what ends a line that was written in part
 
     def write(self, data: bytes) -> None:
         """Append the whole lines in `data`; keep an unfinished one for the next call, unless it is very long."""
@@ -41,10 +43,11 @@ class BoundedLog:
             self._append(self._unfinished + b"\n")
         if self._dropped_own or self._dropped:
             notice = (
-                f"the log has reached its limit of {self._limit_bytes} bytes (--log-limit): "
+                f"the log has reached its limit of {self._limit_bytes} bytes (--log-limit), or the disk is full: "
                 f"{self._dropped_own} 'processing batch' lines and {self._dropped} others were dropped\n"
             )
-            os.write(self._file, notice.encode())
+            with suppress(OSError):
+                os.write(self._file, notice.encode())
         os.close(self._file)
 
     def _append(self, lines: bytes) -> None:
@@ -58,4 +61,14 @@ class BoundedLog:
             kept = [line for line in lines.split(b"\n") if _OWN_LINE not in line]
             self._dropped_own += lines.count(b"\n") + 1 - len(kept)
             lines = b"\n".join(kept)
-        os.write(self._file, lines)
+        lines = self._after_torn + lines
+        try:
+            written = os.write(self._file, lines)
+        except OSError:
+            written = 0
+        if written < len(lines):  # a full disk: the Worker goes on, its lines are lost
+            self._dropped += lines.count(b"\n", written)
+            if written:
+                self._after_torn = b"" if lines[:written].endswith(b"\n") else b"\n"
+        else:
+            self._after_torn = b""

@@ -1,6 +1,8 @@
 """What we ask of the Linux kernel for our processes; elsewhere these do nothing."""
 
+import contextlib
 import ctypes
+import resource
 import signal
 import sys
 from typing import Final
@@ -23,6 +25,13 @@ def adopt_orphans() -> None:
 def name_process(name: str) -> None:
     """Set the name that `ps` and `top` show, of 15 characters at most."""
     _prctl(_PR_SET_NAME, name.encode())
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many open files as it may: the usual limit is for programs that need few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prctl(option: int, argument: int | bytes) -> None:

@@ -13,16 +13,18 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cortex.domain.frame import Frame, FrameReader, encode
+from cortex.worker.forking import State, Template, command, start_template, template_key
 from cortex.worker.joblog import BoundedLog
-from cortex.worker.kernel import adopt_orphans, name_process
+from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
 from cortex.worker.link import ORPHAN_SECONDS, connect
-from cortex.worker.templates import State, Template, command, start_template, template_key
 
 _RECONNECT_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
@@ -73,18 +75,25 @@ class Supervisor:
             if self._link is None:
                 self._try_to_connect()
             for key, _ in self._selector.select(self._patience()):
-                handle: Callable[[], None] = key.data
-                handle()
-            self._keep_deadlines()
+                self._guard(key.data)
+            self._guard(self._keep_deadlines)
         for child in self._children.values():
             _signal(child, signal.SIGKILL)
         for template in self._templates.values():
             template.end()
 
+    def _guard(self, handle: Callable[[], None]) -> None:
+        """Handle one event; what fails for one Worker must not end all others."""
+        try:
+            handle()
+        except Exception:
+            traceback.print_exc()
+
     def _patience(self) -> float | None:
         """How long nothing can become due."""
         now = time.monotonic()
-        due = [at for child in self._children.values() for at in (child.kill_at, child.drained_by) if at is not None]
+        children = [child for child in self._children.values() if child.pid is not None]
+        due = [at for child in children for at in (child.kill_at, child.drained_by) if at is not None]
         due += [at for at, _ in self._unused_templates()]
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
@@ -93,7 +102,7 @@ class Supervisor:
     def _keep_deadlines(self) -> None:
         now = time.monotonic()
         for child in list(self._children.values()):
-            if child.kill_at is not None and now >= child.kill_at and child.exit_status is None:
+            if child.kill_at is not None and now >= child.kill_at and child.pid is not None:
                 child.kill_at = None
                 _signal(child, signal.SIGKILL)
             if child.drained_by is not None and now >= child.drained_by:
@@ -148,7 +157,7 @@ class Supervisor:
             self._lose_operator()
             return
         for frame in self._reader.feed(data):
-            self._obey(frame)
+            self._guard(partial(self._obey, frame))
 
     def _obey(self, frame: Frame) -> None:
         kind = frame["type"]
@@ -169,12 +178,12 @@ class Supervisor:
         worker = frame["order"]["worker"]
         try:
             template = self._template(frame)
+            log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
+            reading, writing = os.pipe()
         except OSError as error:
             self._tell({"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"})
             return
-        reading, writing = os.pipe()
         os.set_blocking(reading, False)
-        log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
         child = self._children[worker] = _Child(worker, log, template, reading)
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._forward(child))
         template.start(frame, writing)
@@ -182,13 +191,13 @@ class Supervisor:
     def _template(self, frame: Frame) -> Template:
         key = template_key(frame)
         if key not in self._templates:
-            template = start_template(frame, forked=self._runs, spawn=self._spawn)
+            template = start_template(frame, forked=self._runs, spawn=self._spawn, lost=self._lost)
             self._templates[key] = template
             self._selector.register(template.link, selectors.EVENT_READ, lambda: self._hear_template(template))
         return self._templates[key]
 
     def _hear_template(self, template: Template) -> None:
-        if not template.hear():
+        if template.link.fileno() >= 0 and not template.hear():  # it may have been ended in this very round
             self._selector.unregister(template.link)
         if not self._is_any_forking():
             self._unclaimed.clear()
@@ -210,15 +219,20 @@ class Supervisor:
     def _spawn(self, frame: Frame, pipe: int) -> None:
         """Start a Worker as a fresh process."""
         order = frame["order"]
-        process = subprocess.Popen(
-            command("worker", frame["python"], Path(order["project"])),
-            stdin=subprocess.PIPE,
-            stdout=pipe,
-            stderr=pipe,
-            env=frame["env"],
-            cwd=order["project"],
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                command("worker", frame["python"], Path(order["project"])),
+                stdin=subprocess.PIPE,
+                stdout=pipe,
+                stderr=pipe,
+                env=frame["env"],
+                cwd=order["project"],
+                start_new_session=True,
+            )
+        except OSError as error:
+            print(f"a worker could not be started: {error}", file=sys.stderr)  # noqa: T201 - the supervisor's log
+            self._lost(order["worker"])
+            return
         process.returncode = 0  # it is reaped with all others
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # it died at once; its exit will tell
@@ -226,8 +240,15 @@ class Supervisor:
                 process.stdin.close()
         self._runs(order["worker"], process.pid)
 
+    def _lost(self, worker: str) -> None:
+        """A Worker could not be started, or its Template has died before it could tell: it gets no Lease."""
+        if child := self._children.get(worker):
+            self._exited(child, 127)
+
     def _runs(self, worker: str, pid: int) -> None:
-        child = self._children[worker]
+        child = self._children.get(worker)
+        if child is None or child.exit_status is not None:
+            return
         child.pid = pid
         if child.is_interrupted:  # it was stopped while it was being forked
             _signal(child, signal.SIGTERM)
@@ -330,6 +351,7 @@ def main() -> int:
     """Run as the supervisor that the arguments describe: `supervisor CHANNEL NAME`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     name_process("cortex-superv")
+    raise_file_limit()
     adopt_orphans()  # Workers are forked by Templates, but ours to see die
     Supervisor(channel=Path(sys.argv[2]), name=sys.argv[3]).run()
     return 0

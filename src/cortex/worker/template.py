@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -99,12 +100,13 @@ def _fork_once(run: Callable[[], None]) -> int:
     return pid
 
 
-def _fork(run: Callable[[], None]) -> int:
-    """Fork a grandchild and give its id: its parent ends at once, and it becomes the supervisor's child."""
+def _fork(run: Callable[[int], None]) -> int:
+    """Fork a grandchild and give its id: its parent, whose id it gets, ends at once, and the supervisor adopts it."""
     reading, writing = os.pipe()
 
     def fork_again() -> None:
-        os.write(writing, str(_fork_once(run)).encode())
+        between = os.getpid()
+        os.write(writing, str(_fork_once(lambda: run(between))).encode())
 
     parent = _fork_once(fork_again)
     os.close(writing)
@@ -115,21 +117,29 @@ def _fork(run: Callable[[], None]) -> int:
 
 
 def _become(
-    link: socket.socket, order: dict[str, Any], pipe: int, printed: bytes, predictor_class: PredictorClass
+    link: socket.socket,
+    order: dict[str, Any],
+    pipe: int,
+    printed: bytes,
+    predictor_class: PredictorClass,
+    between: int,
 ) -> None:
     """Be the Worker of this order, from its first to its last breath."""
     link.close()
     os.setsid()
-    while os.getppid() != order["supervisor_pid"]:  # until the process between us is gone, which takes microseconds
-        time.sleep(0.0001)
     for stream in (1, 2):
         os.dup2(pipe, stream)
     os.close(pipe)
-    _seed_anew()
-    os.write(1, printed)
+    while os.getppid() == between:  # it ends within microseconds
+        time.sleep(0.0001)
     code = 1
     try:
+        _seed_anew()
+        os.write(1, printed)
         code = live(order, lambda: predictor_class)
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()
     finally:
         os._exit(code)

@@ -41,11 +41,12 @@ class Template:
     link: socket.socket
     forked: Callable[[str, int], None]
     spawn: Callable[[Frame, int], None]
+    lost: Callable[[str], None]  # whether this Worker was forked nobody will ever know
     state: State = State.IMPORTING
     waiting: list[tuple[Frame, int]] = field(default_factory=list)
     workers: set[str] = field(default_factory=set)  # that were started for it and are not over
     unused_since: float | None = None
-    in_fork: int = 0  # orders that it has not answered yet
+    in_fork: set[str] = field(default_factory=set)  # Workers whose order it has not answered yet
     _reader: FrameReader = field(default_factory=FrameReader)
 
     def start(self, frame: Frame, pipe: int) -> None:
@@ -78,9 +79,12 @@ class Template:
             data = b""
         if not data:
             self.state = State.OF_NO_USE
+            for worker in list(self.in_fork):
+                self.in_fork.discard(worker)
+                self.lost(worker)
         for frame in self._reader.feed(data):
             if frame["type"] == "forked":
-                self.in_fork -= 1
+                self.in_fork.discard(frame["worker"])
                 self.forked(frame["worker"], frame["pid"])
             else:
                 self.state = State.FORKING if frame["can_fork"] else State.OF_NO_USE
@@ -95,11 +99,13 @@ class Template:
     def _serve(self) -> None:
         while self.waiting and self.state is not State.IMPORTING:
             frame, pipe = self.waiting.pop(0)
-            if self.state is State.FORKING:
-                self._fork(frame, pipe)
-            else:
-                self.spawn(frame, pipe)
-            os.close(pipe)
+            try:
+                if self.state is State.FORKING:
+                    self._fork(frame, pipe)
+                else:
+                    self.spawn(frame, pipe)
+            finally:
+                os.close(pipe)
 
     def _fork(self, frame: Frame, pipe: int) -> None:
         order = encode({"type": "fork", "order": frame["order"]})
@@ -110,7 +116,7 @@ class Template:
             self.state = State.OF_NO_USE
             self.spawn(frame, pipe)
         else:
-            self.in_fork += 1
+            self.in_fork.add(frame["order"]["worker"])
 
 
 def template_key(frame: Frame) -> str:
@@ -121,7 +127,11 @@ def template_key(frame: Frame) -> str:
 
 
 def start_template(
-    frame: Frame, *, forked: Callable[[str, int], None], spawn: Callable[[Frame, int], None]
+    frame: Frame,
+    *,
+    forked: Callable[[str, int], None],
+    spawn: Callable[[Frame, int], None],
+    lost: Callable[[str], None],
 ) -> Template:
     """Start a Template for Workers of this kind. Raises OSError."""
     order = frame["order"]
@@ -137,4 +147,4 @@ def start_template(
             cwd=order["project"],
             start_new_session=True,
         )
-    return Template(process, ours, forked, spawn)
+    return Template(process, ours, forked, spawn, lost)
