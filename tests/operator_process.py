@@ -24,26 +24,28 @@ class OperatorProcess:
         self.data_dir = data_dir
         self._options = options
         self._port = 0
+        self._errors = data_dir.with_name(f"{data_dir.name}.stderr")  # a pipe that nobody reads would stop it
         self.process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(timeout=TIMEOUT_SECONDS)
 
     def start(self) -> "OperatorProcess":
         """Start it and wait until it listens; the port stays the same over restarts."""
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "cortex", "operator"),
-                *("--port", str(self._port), "--data-dir", str(self.data_dir)),
-                *self._options,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._errors.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors.open("a") as errors:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "cortex", "operator"),
+                    *("--port", str(self._port), "--data-dir", str(self.data_dir)),
+                    *self._options,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
-            _, errors = self.process.communicate(timeout=TIMEOUT_SECONDS)
-            raise AssertionError(f"the operator did not start: {line}{errors}")
+            raise AssertionError(f"the operator did not start: {line}{self._close()}")
         address = line.split()[-1]
         self._port = int(address.rsplit(":", 1)[1])
         self.http = httpx.Client(base_url=address, timeout=TIMEOUT_SECONDS)
@@ -69,10 +71,10 @@ class OperatorProcess:
 
     def _close(self) -> str:
         assert self.process is not None
-        _, errors = self.process.communicate(timeout=TIMEOUT_SECONDS)
+        self.process.communicate(timeout=TIMEOUT_SECONDS)
         self.http.close()
         self.process = None
-        return errors
+        return self._errors.read_text()
 
     # What users do
 

@@ -101,10 +101,11 @@ def test_a_signal_ends_it_cleanly_with_all_that_it_started(
     processes = operator.worker_processes()
     assert operator.process is not None
 
-    operator.process.send_signal(number)
-    _, errors = operator.process.communicate(timeout=TIMEOUT_SECONDS)
+    process = operator.process
+    process.send_signal(number)
+    process.wait(TIMEOUT_SECONDS)
 
-    assert (operator.process.returncode, errors) == (0, "")
+    assert (process.returncode, operator.stop()) == (0, "")
     assert processes != []
     assert psutil.wait_procs(processes, timeout=5)[1] == []
     assert not (operator.data_dir / "operator.json").exists()

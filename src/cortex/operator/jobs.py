@@ -3,9 +3,10 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count as count_up
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,7 +19,7 @@ from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import token
 from cortex.engines.engine import Engine, EngineListener
-from cortex.operator.dispatch import Dispatch
+from cortex.operator.dispatch import Dispatch, count
 from cortex.operator.joblog import append_line
 from cortex.operator.run import JobRun, Surroundings
 from cortex.operator.submission import Submission
@@ -66,7 +67,7 @@ class Jobs(EngineListener):
     background: Callable[[Callable[[], None], Callable[[], None]], None]
     engine: Engine = field(init=False)
     _epoch: int = 0
-    _counter: Iterator[int] = field(default_factory=lambda: count(1))
+    _counter: Iterator[int] = field(default_factory=lambda: count_up(1))
     _newest_id: str | None = None
     _runs: dict[str, JobRun] = field(default_factory=dict)
     _when_ended: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
@@ -131,7 +132,7 @@ class Jobs(EngineListener):
         """Stop a Job; tell when it has ended. Raises JobNotInProgress when it has ended already."""
         run = self._runs.get(job_id_)
         if run is None or run.is_ending:
-            raise JobNotInProgress(f"job {job_id_} has already ended", hint="`cortex get API` lists its jobs")
+            raise JobNotInProgress(f"job `{job_id_}` has already ended")
         self._when_ended.setdefault(job_id_, []).append(when_ended)
         if run.job.status is not JobStatus.STOPPING:
             run.stop()
@@ -209,8 +210,16 @@ class Jobs(EngineListener):
         """End a Job that nobody can go on with; the others go on."""
         self._runs.pop(job.id, None)
         append_line(self.folder(job.id).log, f"{JobStatus.UNEXPECTED_ERROR.text}: {reason}")
-        counts = Counts(in_queue=job.total_batch_count)
+        counts = self._count_what_can_be_read(job)
         self.ledger.move(job.id, JobStatus.UNEXPECTED_ERROR, at_ns=self.now_ns(), reason=reason, counts=counts)
+
+    def _count_what_can_be_read(self, job: Job) -> Counts:
+        counts = []
+        for segment in self.ledger.segments(job.id):
+            with suppress(OSError, SegmentDamaged):
+                counts.append(count(States(self.folder(job.id), segment)))
+        succeeded, failed = sum(each.succeeded for each in counts), sum(each.failed for each in counts)
+        return Counts(succeeded=succeeded, failed=failed, in_queue=job.total_batch_count - succeeded - failed)
 
     def sync(self) -> None:
         """Bring what has ended since the last call to the disk. Slow; to be called from a thread of its own."""

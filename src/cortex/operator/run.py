@@ -93,7 +93,7 @@ class JobRun:
     def fail_to_start(self, reason: str) -> None:
         """No Worker of this Job can ever start."""
         self._is_hopeless = True
-        self._start_error = reason
+        self._start_error = f"no worker could start: {reason}"
         self.go_on()
 
     def stop(self) -> None:
@@ -162,7 +162,7 @@ class JobRun:
         elif kind == "ready":
             self._became_ready(worker, frame["has_hook"])
         elif kind == "init_failed":
-            self._start_error = frame["error"]
+            self._start_error = f"no worker could start: {frame['error']}"
             self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
         elif kind == "hook_ended":
             self._hook.ended(frame["error"])
@@ -345,7 +345,7 @@ class JobRun:
         if ending.is_charged:
             self._failures_in_row += 1
             self._is_hopeless |= self._failures_in_row >= MAX_FAILURES_IN_ROW
-            self._start_error = self._start_error or f"it {ending.cause}"
+            self._start_error = self._start_error or f"no worker could go on: the last one {ending.cause} {when}"
 
     def _charge(self, suspect: int, ending: Exit) -> str:
         death = self.around.ledger.charge_death(
@@ -395,7 +395,8 @@ class JobRun:
 
     def sync(self) -> None:
         """Bring results and then states to the disk: a state on disk has its result there."""
-        for path in [*self.folder.workers.glob("*.rows"), *self.folder.workers.glob("*.index")]:
+        workers = self.folder.workers
+        for path in [*workers.glob("*.rows"), *workers.glob("*.index"), workers]:
             sync_file(path)
         for path in self.folder.segments.glob("*.states"):
             sync_file(path)

@@ -23,7 +23,7 @@ def verdict(
     if job.status is JobStatus.STOPPING:
         return JobStatus.STOPPED, job.status_reason
     if counts.in_queue:
-        return JobStatus.WORKER_ERROR, f"no worker could start: {start_error}"
+        return JobStatus.WORKER_ERROR, start_error
     for death in sorted(given_up, key=lambda death: not death.out_of_memory):
         status = JobStatus.WORKER_OOM if death.out_of_memory else JobStatus.WORKER_ERROR
         name = batch_id(job.id, death.batch)
@@ -31,7 +31,7 @@ def verdict(
     if hook.error is not None:
         return JobStatus.WORKER_ERROR, f"on_job_complete failed: {hook.error}"
     if hook.exists is not False and not hook.is_over:
-        return JobStatus.WORKER_ERROR, f"no worker could start to run on_job_complete: {start_error}"
+        return JobStatus.WORKER_ERROR, f"on_job_complete could not run: {start_error}"
     if counts.failed:
         first = first_failure()
         reason = f"{counts.failed} of {_batches(counts.total)} failed"
