@@ -1,8 +1,6 @@
 """Builds an operator from its settings and runs it: the one place that names what the contracts are kept by."""
 
 import asyncio
-import fcntl
-import json
 import logging
 import os
 import signal
@@ -10,16 +8,16 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 import uvicorn
 
-from cortex import __version__
-from cortex.domain.errors import DataDirectoryInUse, StartRefused
+from cortex.domain.errors import StartRefused
 from cortex.engines.processes import ProcessEngine
 from cortex.environments import Environments as UvEnvironments
 from cortex.operator.channel import listen
@@ -29,10 +27,10 @@ from cortex.operator.machine import Machine
 from cortex.operator.operator import Operator
 from cortex.operator.preparation import Environments
 from cortex.operator.status import rfc3339
+from cortex.premises import announce, check_host, data_directory, listening_socket
 from cortex.settings import Settings
 from cortex.storage.sqlite import SqliteLedger
 from cortex.web.app import create_app
-from cortex.web.guard import is_loopback
 from cortex.worker.kernel import raise_file_limit
 
 logger = logging.getLogger(__name__)
@@ -40,8 +38,6 @@ logger = logging.getLogger(__name__)
 _SYNC_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1
-_LOCK_ATTEMPTS: Final = 5
-_LOCK_RETRY_SECONDS: Final = 0.02
 _DRAIN_SECONDS: Final = 3.0
 _HOOK_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 0.02
@@ -49,70 +45,15 @@ _LOOK_AGAIN_SECONDS: Final = 0.02
 
 def run_operator(settings: Settings) -> None:
     """Run an operator in the foreground until SIGTERM or SIGINT. Raises StartRefused when it cannot start."""
-    _check_host(settings.host)
+    check_host(settings.host)
     raise_file_limit()
     if settings.engine != "processes":
         raise StartRefused(f"there is no engine `{settings.engine}`", hint="leave --engine out, or set it to processes")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # It reports every stream that a stop cuts off as a failure; what fails in our own code, web.errors reports.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    with _data_directory(settings.data_dir), _listening_socket(settings) as listening:
+    with data_directory(settings.data_dir), listening_socket(settings) as listening:
         asyncio.run(_serve(settings, listening))
-
-
-def _check_host(host: str) -> None:
-    if not is_loopback(host):
-        raise StartRefused(
-            f"`{host}` can be reached from other machines, and this version has no API keys to keep strangers out",
-            hint="use --host 127.0.0.1, and a tunnel such as `ssh -L 8888:127.0.0.1:8888` from elsewhere",
-        )
-
-
-@contextmanager
-def _data_directory(path: Path) -> Iterator[None]:
-    """Make the data directory, for this user only, and hold it. Raises DataDirectoryInUse."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
-        lock = os.open(path / "operator.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StartRefused(f"the data directory `{path}` cannot be used: {error}") from error
-    try:
-        _lock(lock, path)
-        (path / "operator.json").unlink(missing_ok=True)  # of one that was killed
-        yield
-        (path / "operator.json").unlink(missing_ok=True)
-    finally:
-        os.close(lock)
-
-
-def _lock(lock: int, path: Path) -> None:
-    for _ in range(_LOCK_ATTEMPTS):  # a command that looks whether an operator runs holds it for a moment
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(_LOCK_RETRY_SECONDS)
-    raise DataDirectoryInUse(
-        f"another operator runs on the data directory `{path}`",
-        hint="use that one, stop it (`cortex cluster down` for the local one), or choose another --data-dir",
-    )
-
-
-@contextmanager
-def _listening_socket(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # Named as TCP, so that asyncio sends small answers at once (TCP_NODELAY) on what it accepts.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((settings.host, settings.port))
-            listening.listen(1024)
-        except OSError as error:
-            raise StartRefused(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
-                hint="choose another --port; 0 takes a free one",
-            ) from error
-        yield listening
 
 
 class _Server(uvicorn.Server):
@@ -123,16 +64,21 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    host, port = listening.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    started_at_ns = time.time_ns()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """An operator with what it stands on."""
 
-    def later(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+    ledger: SqliteLedger
+    machine: Machine
+    environments: Environments
+    deployments: Deployments
+    jobs: Jobs
+    engine: ProcessEngine
+    operator: Operator
+
+
+def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> _Parts:
+    def call_later(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         return loop.call_later(seconds, call).cancel
 
     def background(work: Callable[[], None], then: Callable[[], None]) -> None:
@@ -170,7 +116,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         root=data / "jobs",
         preparation=environments,
         now_ns=time.time_ns,
-        call_later=later,
+        call_later=call_later,
         background=background,
     )
     jobs.engine = engine = ProcessEngine(
@@ -178,23 +124,42 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         log=data / "supervisor.log",
         log_limit_bytes=settings.log_limit_bytes,
         keep_warm_seconds=settings.keep_warm_seconds,
-        call_later=later,
+        call_later=call_later,
         listener=jobs,
     )
     operator = Operator(ledger=ledger, deployments=deployments, jobs=jobs, preparation=environments)
-    operator.recover(_boot_id())
-    tempfile.tempdir = str(deployments.uploads)  # large uploads are spooled where there is room for them
-    channel = await listen(data / "channel.sock", jobs, engine)
+    return _Parts(
+        ledger=ledger,
+        machine=machine,
+        environments=environments,
+        deployments=deployments,
+        jobs=jobs,
+        engine=engine,
+        operator=operator,
+    )
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    host, port = listening.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    parts = _build(settings, address, loop)
     about = {
         "engine": settings.engine,
-        "data_dir": str(data),
+        "data_dir": str(settings.data_dir),
         "address": address,
-        "started_time": rfc3339(started_at_ns),
-        "machine": {"cpu": machine.cpu_cores, "mem": machine.mem_bytes},
+        "started_time": rfc3339(time.time_ns()),
+        "machine": {"cpu": parts.machine.cpu_cores, "mem": parts.machine.mem_bytes},
     }
+    parts.operator.recover(_boot_id())
+    tempfile.tempdir = str(parts.deployments.uploads)  # large uploads are spooled where there is room for them
+    channel = await listen(settings.data_dir / "channel.sock", parts.jobs, parts.engine)
     server = _Server(
         uvicorn.Config(
-            create_app(operator, addresses=[address], about=about),
+            create_app(parts.operator, addresses=[address], about=about),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -202,18 +167,18 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    syncing = asyncio.create_task(_sync_now_and_then(jobs))
-    _announce(settings, address, about)
+    syncing = asyncio.create_task(_sync_now_and_then(parts.jobs))
+    announce(settings, address, about)
     await stop.wait()
     syncing.cancel()
-    await _drain(jobs)
-    engine.end()
-    jobs.workers_ended()
-    environments.cancel()
+    await _drain(parts.jobs)
+    parts.engine.end()
+    parts.jobs.workers_ended()
+    parts.environments.cancel()
     channel.close()
     server.should_exit = True
     await serving
-    ledger.close()
+    parts.ledger.close()
 
 
 async def _drain(jobs: Jobs) -> None:
@@ -236,18 +201,6 @@ async def _sync_now_and_then(jobs: Jobs) -> None:
         await asyncio.sleep(_SYNC_SECONDS)
         with suppress(OSError):  # a Job that ends syncs again, and waits until it can
             await asyncio.to_thread(jobs.sync)
-
-
-def _announce(settings: Settings, address: str, about: Mapping[str, object]) -> None:
-    """Tell where the operator listens: whoever looks, whoever reads stdout, whoever waits."""
-    path = settings.data_dir / "operator.json"
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"pid": os.getpid(), "version": __version__, **about}), encoding="utf-8")
-    new.replace(path)
-    print(f"listening on {address}", flush=True)  # noqa: T201 - what `cortex operator` prints
-    if settings.ready_fd is not None:
-        os.write(settings.ready_fd, address.encode())
-        os.close(settings.ready_fd)
 
 
 def _boot_id() -> str:

@@ -4,16 +4,15 @@ Everything here runs in the operator's thread; what may take long is handed to `
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_id
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
-from cortex.domain.lease import TARGET_SECONDS, Pace
+from cortex.domain.lease import Pace
 from cortex.engines.engine import Engine
 from cortex.operator.decide import (
     MAX_DEATHS,
@@ -26,6 +25,7 @@ from cortex.operator.decide import (
     decide,
 )
 from cortex.operator.dispatch import Dispatch, LeaseLost
+from cortex.operator.feeder import Feeder
 from cortex.operator.hook import Hook
 from cortex.operator.joblog import append_line
 from cortex.operator.verdict import verdict
@@ -34,9 +34,6 @@ from cortex.storage.files import sync_file
 from cortex.storage.ledger import Ledger, WorkerRecord
 from cortex.storage.pages import create_page, work_done
 from cortex.storage.results import read_failures
-
-_SETTLE_SECONDS: Final = 0.005
-"""Long enough for a Worker to name on its page the Batch that it has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +66,13 @@ class JobRun:
     _is_hopeless: bool = False  # no further Worker is worth a try
     _start_error: str | None = None
     _hook: Hook = field(init=False)
+    _feeder: Feeder = field(init=False)
     _is_ending: bool = False
     _is_paused: bool = False
-    _is_hungry: bool = False
-    _is_watching_tail: bool = False
 
     def __post_init__(self) -> None:
         """Begin, or go on where an earlier operator was."""
+        self._feeder = Feeder(self.dispatch, self.workers, self._may_lease, self.around.call_later)
         self._hook = Hook(self.folder, self.job.hook_worker)
         if self._hook.worker is not None and self._hook.worker not in self.missing:
             self._hook.worker_gone("was lost")  # an earlier operator has seen it end
@@ -219,7 +216,7 @@ class JobRun:
                     self._release(keep)
                 case End():
                     self._end()
-        self._feed(self.workers)
+        self._feeder.feed_all()
 
     def _facts(self) -> Facts:
         views = self.workers.values()
@@ -297,40 +294,11 @@ class JobRun:
             self._is_hopeless = False
         if self.dispatch.is_done:
             self.go_on()
-        elif self._is_hungry and self.dispatch.queued:
-            self._feed(self.workers)
         else:
-            self._feed([worker])
+            self._feeder.feed_one(worker)
 
-    def _feed(self, workers: Iterable[str]) -> None:
-        """Lease to those of these Workers that wait; where nothing is left to lease, see to it that no one hoards."""
-        if self.job.status is not JobStatus.RUNNING or self.missing or self._is_paused:
-            return
-        self._is_hungry = False
-        for worker in workers:
-            view = self.workers[worker]
-            if view.is_waiting and self.dispatch.held_by(worker) is None:
-                lease = self.dispatch.lease(worker)
-                if lease is None:
-                    self._is_hungry = True
-                elif view.connection is not None:
-                    view.connection.send(self.dispatch.frame(lease))
-        if self._is_hungry and not self.dispatch.is_done and not self._is_watching_tail:
-            self._is_watching_tail = True
-            self.around.call_later(TARGET_SECONDS, self._take_back_from_the_slowest)
-
-    def _take_back_from_the_slowest(self) -> None:
-        self._is_watching_tail = False
-        hoarding = self.dispatch.largest_unstarted() if self._is_hungry else None
-        if hoarding is None:
-            return
-        self.dispatch.take_back(hoarding)
-
-        def settled() -> None:
-            self.dispatch.shorten(hoarding)
-            self._feed(self.workers)
-
-        self.around.call_later(_SETTLE_SECONDS, settled)
+    def _may_lease(self) -> bool:
+        return self.job.status is JobStatus.RUNNING and not self.missing and not self._is_paused
 
     def _died(self, view: WorkerView, ending: Exit, suspect: int | None) -> None:
         """Say what became of a Worker's work; a Batch that it was in pays for it."""

@@ -1,0 +1,88 @@
+"""What an operator holds while it runs: its address, its data directory, and the note that says where it is."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from cortex import __version__
+from cortex.domain.errors import DataDirectoryInUse, StartRefused
+from cortex.settings import Settings
+from cortex.web.guard import is_loopback
+
+_LOCK_ATTEMPTS: Final = 5
+_LOCK_RETRY_SECONDS: Final = 0.02
+
+
+def check_host(host: str) -> None:
+    """Raise StartRefused for an address that other machines can reach."""
+    if not is_loopback(host):
+        raise StartRefused(
+            f"`{host}` can be reached from other machines, and this version has no API keys to keep strangers out",
+            hint="use --host 127.0.0.1, and a tunnel such as `ssh -L 8888:127.0.0.1:8888` from elsewhere",
+        )
+
+
+@contextmanager
+def data_directory(path: Path) -> Iterator[None]:
+    """Make the data directory, for this user only, and hold it. Raises DataDirectoryInUse."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        lock = os.open(path / "operator.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartRefused(f"the data directory `{path}` cannot be used: {error}") from error
+    try:
+        _lock(lock, path)
+        (path / "operator.json").unlink(missing_ok=True)  # of one that was killed
+        yield
+        (path / "operator.json").unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, path: Path) -> None:
+    for _ in range(_LOCK_ATTEMPTS):  # a command that looks whether an operator runs holds it for a moment
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_RETRY_SECONDS)
+    raise DataDirectoryInUse(
+        f"another operator runs on the data directory `{path}`",
+        hint="use that one, stop it (`cortex cluster down` for the local one), or choose another --data-dir",
+    )
+
+
+@contextmanager
+def listening_socket(settings: Settings) -> Iterator[socket.socket]:
+    """Listen where the settings say. Raises StartRefused."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # Named as TCP, so that asyncio sends small answers at once (TCP_NODELAY) on what it accepts.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+            listening.listen(1024)
+        except OSError as error:
+            raise StartRefused(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+                hint="choose another --port; 0 takes a free one",
+            ) from error
+        yield listening
+
+
+def announce(settings: Settings, address: str, about: Mapping[str, object]) -> None:
+    """Tell where the operator listens: whoever looks, whoever reads stdout, whoever waits."""
+    path = settings.data_dir / "operator.json"
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"pid": os.getpid(), "version": __version__, **about}), encoding="utf-8")
+    new.replace(path)
+    print(f"listening on {address}", flush=True)  # noqa: T201 - what `cortex operator` prints
+    if settings.ready_fd is not None:
+        os.write(settings.ready_fd, address.encode())
+        os.close(settings.ready_fd)
