@@ -136,7 +136,7 @@ class Jobs(EngineListener):
         self._when_ended.setdefault(job_id_, []).append(when_ended)
         if run.job.status is not JobStatus.STOPPING:
             run.stop()
-            self._event(run.go_on)
+            self._event(run.go_on, of=run)
 
     def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Tell when a Job has ended; at once if it has."""
@@ -253,12 +253,12 @@ class Jobs(EngineListener):
         if run is None:
             connection.send({"type": "end"})
         else:
-            self._event(run.worker_connected, worker, connection, hello)
+            self._event(run.worker_connected, worker, connection, hello, of=run)
 
     def worker_says(self, worker: str, frame: Frame) -> None:
         """A Worker tells of its life."""
         if run := self._run_of(worker):
-            self._event(run.worker_says, worker, frame)
+            self._event(run.worker_says, worker, frame, of=run)
 
     def worker_disconnected(self, worker: str, connection: Connection) -> None:
         """The connection of a Worker is closed."""
@@ -274,32 +274,35 @@ class Jobs(EngineListener):
         record = WorkerRecord(
             worker=worker, job_id=run.job.id, supervisor=supervisor, pid=pid, process_started_at=process_started_at
         )
-        self._event(run.worker_started, worker, record)
+        self._event(run.worker_started, worker, record, of=run)
 
     def worker_drained(self, worker: str) -> None:
         """See EngineListener."""
         if run := self._run_of(worker):
-            self._event(run.worker_drained, worker)
+            self._event(run.worker_drained, worker, of=run)
 
     def worker_exited(self, worker: str, ending: Exit) -> None:
         """See EngineListener."""
         if run := self._run_of(worker):
-            self._event(run.worker_exited, worker, ending)
+            self._event(run.worker_exited, worker, ending, of=run)
         else:
             self._event(self.ledger.end_worker, worker)
         self._maybe_idle()
 
-    def _event(self, handle: Callable[..., None], *facts: Any) -> None:
+    def _event(self, handle: Callable[..., None], *facts: Any, of: JobRun | None = None) -> None:
         """Handle what has happened, and if that fails (a full disk, say), again until it does not.
 
-        So what fails here harms one Job, for as long as the cause lasts. A handler changes what it holds in memory
-        only after what it writes, so it may be repeated.
+        So what fails here harms one Job, for as long as the cause lasts; what happens to a run that is over is of no
+        interest. A handler changes what it holds in memory only after what it writes, so it may be repeated.
         """
+        if of is not None and self._runs.get(of.job.id) is not of:
+            return
         try:
             handle(*facts)
-        except Exception:
-            logger.exception("an event could not be handled and is tried again: %s%s", handle, facts)
-            self.call_later(_RETRY_SECONDS, partial(self._event, handle, *facts))
+        except Exception as error:
+            name = getattr(handle, "__qualname__", "an event")
+            logger.exception("%s failed and is tried again", name, exc_info=error)
+            self.call_later(_RETRY_SECONDS, partial(self._event, handle, *facts, of=of))
 
     def _run_of(self, worker: str) -> JobRun | None:
         return self._runs.get(worker.partition("-")[0])
@@ -339,9 +342,9 @@ class Jobs(EngineListener):
         def done(outcome: Path | EnvironmentFailed) -> None:
             if isinstance(outcome, EnvironmentFailed):
                 append_line(run.folder.log, str(outcome))
-                self._event(run.fail_to_start, outcome.message)
+                self._event(run.fail_to_start, outcome.message, of=run)
             else:
-                self._event(run.environment_ready, self.preparation.setup(version, outcome, run.job))
+                self._event(run.environment_ready, self.preparation.setup(version, outcome, run.job), of=run)
 
         self.preparation.prepare(version, lambda line: append_line(run.folder.log, line), done)
 

@@ -153,6 +153,8 @@ class JobRun:
 
     def worker_says(self, worker: str, frame: Frame) -> None:
         """A Worker tells of its life."""
+        if worker not in self.workers:
+            return  # the last words of one that is gone
         kind = frame["type"]
         if kind == "lease_ended":
             self._lease_ended(worker, frame)
