@@ -48,8 +48,9 @@ def main() -> int:
         pipes += fds
         for frame in reader.feed(data):
             pipe = pipes.pop(0)
-            pid = _fork(partial(_become, link, frame["order"], pipe, printed, predictor_class))
-            printed = b""
+            while printed:  # before the Worker, which may be stopped before it says a word
+                printed = printed[os.write(pipe, printed) :]
+            pid = _fork(partial(_become, link, frame["order"], pipe, predictor_class))
             os.close(pipe)
             link.sendall(encode({"type": "forked", "worker": frame["order"]["worker"], "pid": pid}))
 
@@ -120,7 +121,6 @@ def _become(
     link: socket.socket,
     order: dict[str, Any],
     pipe: int,
-    printed: bytes,
     predictor_class: PredictorClass,
     between: int,
 ) -> None:
@@ -135,7 +135,6 @@ def _become(
     code = 1
     try:
         _seed_anew()
-        os.write(1, printed)
         code = live(order, lambda: predictor_class)
         sys.stdout.flush()
     except BaseException:
