@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operator_process import OperatorProcess
+from operator_process import OperatorProcess, follow_lines
 
 # Each import of the module leaves a line, and each worker tells who it is.
 COUNTED = """
@@ -133,3 +133,38 @@ def test_stopping_a_job_whose_import_hangs_ends_everything(operator: OperatorPro
 
     assert operator.status(job)["status"] == "status_stopped"
     assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
+
+
+def test_a_worker_holds_nothing_that_is_anothers(operator: OperatorProcess, tmp_path: Path) -> None:
+    """A worker that held the pipe of another would keep the job from ending until both are gone."""
+    gate = tmp_path / "gate"
+    operator.deploy(
+        f"""
+        import os, time
+        class PythonPredictor:
+            def __init__(self, config):
+                pass
+
+            def predict(self, payload):
+                print("in predict", flush=True)
+                while not os.path.exists({str(gate)!r}):
+                    time.sleep(0.01)
+                return payload
+        """
+    )
+    job = operator.submit([1, 2], workers=2)
+    entered = 0
+    for line in follow_lines(operator, job):
+        entered += line == "in predict"
+        if entered == 2:
+            break
+    workers = [process for process in operator.worker_processes() if process.name() == "cortex-worker"]
+    pipes = [
+        {link for fd in Path(f"/proc/{worker.pid}/fd").iterdir() if (link := str(fd.readlink())).startswith("pipe:")}
+        for worker in workers
+    ]
+    gate.touch()
+
+    assert operator.wait(job)["status"] == "status_succeeded"
+    assert [len(held) for held in pipes] == [1, 1]
+    assert pipes[0].isdisjoint(pipes[1])

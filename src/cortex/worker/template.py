@@ -50,7 +50,7 @@ def main() -> int:
             pipe = pipes.pop(0)
             while printed:  # before the Worker, which may be stopped before it says a word
                 printed = printed[os.write(pipe, printed) :]
-            pid = _fork(partial(_become, link, frame["order"], pipe, predictor_class))
+            pid = _fork(partial(_become, [link.fileno(), *pipes], frame["order"], pipe, predictor_class))
             os.close(pipe)
             link.sendall(encode({"type": "forked", "worker": frame["order"]["worker"], "pid": pid}))
 
@@ -107,7 +107,13 @@ def _fork(run: Callable[[int], None]) -> int:
 
     def fork_again() -> None:
         between = os.getpid()
-        os.write(writing, str(_fork_once(lambda: run(between))).encode())
+
+        def run_alone() -> None:
+            os.close(reading)
+            os.close(writing)
+            run(between)
+
+        os.write(writing, str(_fork_once(run_alone)).encode())
 
     parent = _fork_once(fork_again)
     os.close(writing)
@@ -118,14 +124,15 @@ def _fork(run: Callable[[int], None]) -> int:
 
 
 def _become(
-    link: socket.socket,
+    others: list[int],
     order: dict[str, Any],
     pipe: int,
     predictor_class: PredictorClass,
     between: int,
 ) -> None:
-    """Be the Worker of this order, from its first to its last breath."""
-    link.close()
+    """Be the Worker of this order, from its first to its last breath, and hold nothing that is another's."""
+    for file in others:
+        os.close(file)
     os.setsid()
     for stream in (1, 2):
         os.dup2(pipe, stream)
