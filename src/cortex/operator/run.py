@@ -67,6 +67,7 @@ class JobRun:
     _start_error: str | None = None
     _hook: Hook = field(init=False)
     _feeder: Feeder = field(init=False)
+    _is_resumed: bool = False  # what is open is queued
     _is_ending: bool = False
     _is_paused: bool = False
 
@@ -76,8 +77,7 @@ class JobRun:
         self._hook = Hook(self.folder, self.job.hook_worker)
         if self._hook.worker is not None and self._hook.worker not in self.missing:
             self._hook.worker_gone("was lost")  # an earlier operator has seen it end
-        if not self.missing:
-            self._fill()
+        self._resume()
 
     # What happens
 
@@ -122,7 +122,7 @@ class JobRun:
         """A Worker's process runs; it may be one that an earlier operator started."""
         if worker in self.missing:
             self._find(worker, Phase.INITIALIZING)
-            self._resume()
+        self._resume()
         view = self.workers.get(worker)
         if view is None:  # ordered by an earlier operator, which died before it was started
             self.around.engine.stop(worker, at_once=True)
@@ -137,7 +137,7 @@ class JobRun:
         """A Worker introduces itself; if it does so again, it holds no Lease: those are ended before."""
         if worker in self.missing:
             self._find(worker, Phase.INITIALIZING)
-            self._resume()
+        self._resume()
         view = self.workers.get(worker)
         if view is None:
             connection.send({"type": "end"})
@@ -150,6 +150,8 @@ class JobRun:
                 if not self._hook.is_over:  # the earlier operator has recorded it, but not said it
                     connection.send({"type": "run_hook"})
             self._became_ready(worker, hello["has_hook"])
+        else:
+            self.go_on()
 
     def worker_says(self, worker: str, frame: Frame) -> None:
         """A Worker tells of its life."""
@@ -182,8 +184,7 @@ class JobRun:
     def worker_exited(self, worker: str, ending: Exit) -> None:
         """A Worker is gone for sure: its Lease goes back, and the Batch that it was in pays for it."""
         self.around.ledger.end_worker(worker)
-        was_missing = worker in self.missing
-        if was_missing:
+        if worker in self.missing:
             self._find(worker, Phase.READY)
         view = self.workers.get(worker)
         if view is None:
@@ -198,15 +199,14 @@ class JobRun:
             self.failed_workers += 1
             if self.job.status is JobStatus.RUNNING and not self._is_paused:
                 self._died(view, ending, suspect)
-        if was_missing:
-            self._resume()
+        self._resume()
         self.go_on()
 
     # What follows
 
     def go_on(self) -> None:
         """Do what is to be done now."""
-        if self.missing or self._is_ending or self._is_paused:
+        if not self._is_resumed or self._is_ending or self._is_paused:
             return
         for action in decide(self._facts()):
             match action:
@@ -252,15 +252,15 @@ class JobRun:
 
     def _find(self, worker: str, phase: Phase) -> None:
         """Take over a Worker of the earlier operator, with the Lease that its page says it holds."""
-        self.missing.discard(worker)
-        self.workers[worker] = WorkerView(phase=phase)
         self.dispatch.adopt(worker)
+        self.workers[worker] = WorkerView(phase=phase)
+        self.missing.discard(worker)
 
     def _resume(self) -> None:
         """Queue what is open once all Workers of the earlier operator are found or gone, and not before."""
-        if not self.missing:
+        if not self.missing and not self._is_resumed:
             self._fill()
-            self.go_on()
+            self._is_resumed = True
 
     def _fill(self) -> None:
         """Queue what is open; what an earlier operator was about to give up, it did not get to."""
@@ -300,7 +300,7 @@ class JobRun:
             self._feeder.feed_one(worker)
 
     def _may_lease(self) -> bool:
-        return self.job.status is JobStatus.RUNNING and not self.missing and not self._is_paused
+        return self.job.status is JobStatus.RUNNING and self._is_resumed and not self._is_paused
 
     def _died(self, view: WorkerView, ending: Exit, suspect: int | None) -> None:
         """Say what became of a Worker's work; a Batch that it was in pays for it."""
