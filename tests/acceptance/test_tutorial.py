@@ -66,7 +66,7 @@ class Gate:
         return self
 
     def wait_for_a_batch(self) -> None:
-        assert (self.folder / "arrived").read_text() == "here"
+        assert (self.folder / "arrived").read_text().startswith("here")  # of one worker, or of two at once
 
     def let_through(self) -> None:
         (self.folder / "open").write_text("go")

@@ -267,7 +267,10 @@ def test_the_first_workers_that_cannot_start_end_the_job(tmp_path: Path) -> None
     ordered = list(story.engine.ordered)
     for worker in ordered:
         story.started(worker)
+        peer = Peer()
+        story.run.worker_connected(worker, peer, {"type": "hello", "phase": "initializing", "has_hook": False})
         story.run.worker_says(worker, {"type": "init_failed", "error": "ValueError: no"})
+        assert peer.said == ["end"]
         story.leave(worker, status=1)
 
     assert story.engine.ordered == ordered  # no endless loop

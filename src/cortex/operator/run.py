@@ -68,7 +68,7 @@ class JobRun:
     _hook: Hook = field(init=False)
     _feeder: Feeder = field(init=False)
     _is_resumed: bool = False  # what is open is queued
-    _is_ending: bool = False
+    is_ending: bool = False  # all is done and only the record of it is missing
     _is_paused: bool = False
 
     def __post_init__(self) -> None:
@@ -113,11 +113,6 @@ class JobRun:
         """True from the record of the hook's start to its end."""
         return self._hook.worker is not None and not self._hook.is_over
 
-    @property
-    def is_ending(self) -> bool:
-        """True once all is done and only the record of it is missing."""
-        return self._is_ending
-
     def worker_started(self, worker: str, record: WorkerRecord) -> None:
         """A Worker's process runs; it may be one that an earlier operator started."""
         if worker in self.missing:
@@ -150,12 +145,20 @@ class JobRun:
                 if not self._hook.is_over:  # the earlier operator has recorded it, but not said it
                     connection.send({"type": "run_hook"})
             self._became_ready(worker, hello["has_hook"])
+        elif hello["phase"] == "failed":
+            self._init_failed(connection, hello["error"])
         else:
             self.go_on()
 
+    def _init_failed(self, connection: Connection, error: str) -> None:
+        self._start_error = f"no worker could start: {error}"
+        self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
+        connection.send({"type": "end"})
+
     def worker_says(self, worker: str, frame: Frame) -> None:
         """A Worker tells of its life."""
-        if worker not in self.workers:
+        view = self.workers.get(worker)
+        if view is None or view.connection is None:
             return  # the last words of one that is gone
         kind = frame["type"]
         if kind == "lease_ended":
@@ -163,8 +166,7 @@ class JobRun:
         elif kind == "ready":
             self._became_ready(worker, frame["has_hook"])
         elif kind == "init_failed":
-            self._start_error = f"no worker could start: {frame['error']}"
-            self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
+            self._init_failed(view.connection, frame["error"])
         elif kind == "hook_ended":
             self._hook.ended(frame["error"])
             self.go_on()
@@ -206,7 +208,7 @@ class JobRun:
 
     def go_on(self) -> None:
         """Do what is to be done now."""
-        if not self._is_resumed or self._is_ending or self._is_paused:
+        if not self._is_resumed or self.is_ending or self._is_paused:
             return
         for action in decide(self._facts()):
             match action:
@@ -357,10 +359,8 @@ class JobRun:
             failed=self.failed_workers,
         )
 
-    # The end
-
     def _end(self) -> None:
-        self._is_ending = True
+        self.is_ending = True
         self.around.background(self.sync, self._record_end)
 
     def sync(self) -> None:

@@ -73,6 +73,7 @@ class Worker:
         self._output = output
         self._folder = JobFolder(Path(order["folder"]))
         self._phase = "initializing"
+        self._error: str | None = None
         self._token = 0
         self._predictor: LoadedPredictor | None = None
         with self._folder.page(order["worker"]).open("r+b") as file:
@@ -89,7 +90,10 @@ class Worker:
         except BaseException as error:
             print(_traceback(error))  # noqa: T201 - to the Job's log
             self._output.flush()
-            self._link.send({"type": "init_failed", "error": _summary(error)})
+            self._phase, self._error = "failed", _summary(error)
+            self._link.send({"type": "init_failed", "error": self._error})
+            while self._link.receive()["type"] != "end":  # so that the operator knows why before it sees the exit
+                continue
             return 1
         self._phase = "ready"
         self._link.send({"type": "ready", "has_hook": self._predictor.has_on_job_complete})
@@ -108,13 +112,8 @@ class Worker:
 
     def _hello(self) -> Frame:
         has_hook = self._predictor is not None and self._predictor.has_on_job_complete
-        return {
-            "type": "hello",
-            "role": "worker",
-            "worker": self._order["worker"],
-            "phase": self._phase,
-            "has_hook": has_hook,
-        }
+        who = {"type": "hello", "role": "worker", "worker": self._order["worker"]}
+        return {**who, "phase": self._phase, "has_hook": has_hook, "error": self._error}
 
     def _construct(self) -> LoadedPredictor:
         order = self._order
