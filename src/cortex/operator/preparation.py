@@ -24,8 +24,26 @@ _NOT_INHERITED: Final = (
 )
 
 
+class EnvironmentState(Protocol):
+    """How far an environment is."""
+
+    @property
+    def status(self) -> str:
+        """One of pending, building, ready, failed."""
+
+    @property
+    def message(self) -> str:
+        """What people read of it."""
+
+
 class EnvironmentBuilder(Protocol):
     """Who installs requirements."""
+
+    def key(self, project: Path, requirements: Path, *, wants_gpu: bool) -> str:
+        """Name the environment that these requirements give."""
+
+    def state(self, key: str) -> EnvironmentState:
+        """Say how far an environment is."""
 
     async def ensure(self, project: Path, requirements: Path, *, wants_gpu: bool, log: Callable[[str], None]) -> Path:
         """Give the interpreter of the environment, built if need be. Raises EnvironmentFailed."""
@@ -42,7 +60,6 @@ class Environments:
     inherited: Mapping[str, str]
     operator_endpoint: str = ""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _states: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def project(self, version: Version) -> Path:
         """Give the folder of the version's project."""
@@ -52,16 +69,20 @@ class Environments:
         self, version: Version, log: Callable[[str], None], done: Callable[[Path | EnvironmentFailed], None]
     ) -> None:
         """See operator.jobs.Preparation."""
-        if self._requirements(version) is None:
+        requirements = self._requirements(version)
+        if requirements is None:
             self._later(_call(done, self.own_python))
         else:
-            self._later(self._build(version, log, done))
+            self._later(self._build(version, requirements, log, done))
 
     def state(self, version: Version) -> Mapping[str, str]:
         """Say how far the environment of a version is: `status` and `message`."""
-        if self._requirements(version) is None:
+        requirements = self._requirements(version)
+        if requirements is None:
             return {"status": "none", "message": ""}
-        return self._states.get(version.api_id, {"status": "pending", "message": ""})
+        key = self.builder.key(self.project(version), requirements, wants_gpu=_wants_gpu(version))
+        state = self.builder.state(key)
+        return {"status": state.status, "message": state.message}
 
     def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
         """See operator.jobs.Preparation."""
@@ -94,21 +115,18 @@ class Environments:
         return path if path.is_file() else None
 
     async def _build(
-        self, version: Version, log: Callable[[str], None], done: Callable[[Path | EnvironmentFailed], None]
+        self,
+        version: Version,
+        requirements: Path,
+        log: Callable[[str], None],
+        done: Callable[[Path | EnvironmentFailed], None],
     ) -> None:
-        def tell(line: str) -> None:
-            self._states[version.api_id] = {"status": "building", "message": line}
-            log(line)
-
-        requirements = self._requirements(version) or Path()
-        wants_gpu = version.spec["compute"]["gpu"] > 0
+        project, wants_gpu = self.project(version), _wants_gpu(version)
         try:
-            python = await self.builder.ensure(self.project(version), requirements, wants_gpu=wants_gpu, log=tell)
+            python = await self.builder.ensure(project, requirements, wants_gpu=wants_gpu, log=log)
         except EnvironmentFailed as error:
-            self._states[version.api_id] = {"status": "failed", "message": error.message}
             done(error)
         else:
-            self._states[version.api_id] = {"status": "ready", "message": ""}
             done(python)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -119,3 +137,7 @@ class Environments:
 
 async def _call(done: Callable[[Path | EnvironmentFailed], None], python: Path) -> None:
     done(python)
+
+
+def _wants_gpu(version: Version) -> bool:
+    return bool(version.spec["compute"]["gpu"] > 0)
