@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -111,11 +112,16 @@ class ProcessEngine(Engine):
         pids += [known.pid for known in self._workers.values() if known.pid is not None]
         if self._process is not None:
             pids.append(self._process.pid)
-        deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
-        while any(is_there(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(_LOOK_AGAIN_SECONDS)
-            if self._is_awaited and self._process is not None:
+            if self._is_awaited:
                 self._process.kill()  # it has not even introduced itself
+        deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+        while left := [pid for pid in pids if is_there(pid)]:
+            if time.monotonic() > deadline:
+                for pid in left:
+                    kill(pid)
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        if self._process is not None:
+            self._process.poll()  # ours to reap
 
     def _stay(self) -> None:
         if self._cancel_end is not None:
@@ -136,11 +142,14 @@ class ProcessEngine(Engine):
                 start_new_session=True,
             )
         self._is_awaited = True
-        self.call_later(_CONNECT_SECONDS, self._check_supervisor)
+        self.call_later(_CONNECT_SECONDS, partial(self._check_supervisor, self._process))
 
-    def _check_supervisor(self) -> None:
-        """Give up on Workers for which no supervisor has come."""
+    def _check_supervisor(self, process: subprocess.Popen[bytes]) -> None:
+        """Give up on Workers whose supervisor has not come; one that was started after it has its own time."""
+        if process is not self._process or not self._is_awaited:
+            return
         self._is_awaited = False
+        process.kill()
         for worker, known in list(self._workers.items()) if not self._supervisors else []:
             if known.supervisor is None:
                 self._exited(worker, Exit(status=None, detail=f"could not be started: see `{self.log}`"))
@@ -200,8 +209,7 @@ class ProcessEngine(Engine):
         """Kill processes, and go on once they are gone for sure; nobody else waits for that."""
         left = [(pid, started_at) for pid, started_at in processes if pid is not None and is_there(pid, started_at)]
         for pid, _ in left:
-            with suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).kill()
+            kill(pid)
         if self._process is not None:
             self._process.poll()  # ours to reap
         if left:
@@ -264,6 +272,12 @@ def process_started_at(pid: int) -> float:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return 0.0
+
+
+def kill(pid: int) -> None:
+    """Send SIGKILL; nothing to do for a process that is gone."""
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
 
 
 def is_there(pid: int, started_at: float | None = None) -> bool:

@@ -74,10 +74,6 @@ class Deployments:
         self._arriving.remove(project_id)
         self._remove_unneeded()
 
-    def project(self, version: Version) -> Path:
-        """Give the folder of a version's project."""
-        return self.root / version.project_id
-
     def check(self, configuration: str, file_name: str, project_id: str) -> Sequence[BatchApi]:
         """Check a configuration and the project that it is of; give its APIs.
 

@@ -92,8 +92,10 @@ class Supervisor:
     def _patience(self) -> float | None:
         """How long nothing can become due."""
         now = time.monotonic()
-        children = [child for child in self._children.values() if child.pid is not None]
-        due = [at for child in children for at in (child.kill_at, child.drained_by) if at is not None]
+        due = [
+            child.kill_at for child in self._children.values() if child.kill_at is not None and child.pid is not None
+        ]
+        due += [child.drained_by for child in self._children.values() if child.drained_by is not None]
         due += [at for at, _ in self._unused_templates()]
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
@@ -268,17 +270,19 @@ class Supervisor:
         if at_once:
             _signal(child, signal.SIGTERM)
 
-    def _forward(self, child: _Child) -> None:
+    def _forward(self, child: _Child) -> bool:
+        """Forward some of what a Worker has printed; False when there is nothing more for now, or ever."""
         if child.pipe is None:
-            return
+            return False
         try:
             data = os.read(child.pipe, _READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if data:
             child.log.write(data)
         else:
             self._close_pipe(child)
+        return bool(data)
 
     def _close_pipe(self, child: _Child) -> None:
         child.drained_by = None
@@ -317,19 +321,9 @@ class Supervisor:
         _signal(child, signal.SIGKILL)  # what it started and left behind
         child.template.forget(child.worker)
         child.drained_by = time.monotonic() + _DRAIN_SECONDS
-        self._forward_rest(child)
+        while self._forward(child):
+            continue
         self._tell_if_over(child)
-
-    def _forward_rest(self, child: _Child) -> None:
-        while child.pipe is not None:
-            try:
-                data = os.read(child.pipe, _READ_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                self._close_pipe(child)
-                return
-            child.log.write(data)
 
     def _tell_if_over(self, child: _Child) -> None:
         if child.is_over:
