@@ -16,8 +16,9 @@ test: $(VENV)/installed-dev
 test-ray:
 	@echo "test-ray: there is no Ray engine yet, so there is nothing to test"
 
-test-extras:
-	@echo "test-extras: there are no extras yet, so there is nothing to test"
+# Gigabytes are installed for these: what they leave is kept only if they fail.
+test-extras: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/extras --override-ini tmp_path_retention_policy=failed $(PYTEST_ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

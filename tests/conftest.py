@@ -1,11 +1,17 @@
 """What all tests share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from operator_process import OperatorProcess
+from s3_faults import Faults
+from s3_server import S3, fresh_bucket, run_s3_server
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing on a busy one
+settings.load_profile("any machine")
 
 
 @pytest.fixture
@@ -13,8 +19,8 @@ def start_operator(tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
     """Start operators with options of the command line; each is stopped with the test, and nothing is left of it."""
     started: list[OperatorProcess] = []
 
-    def start(*options: str) -> OperatorProcess:
-        operator = OperatorProcess(tmp_path / f"data-{len(started)}", *options)
+    def start(*options: str, env: Mapping[str, str] | None = None) -> OperatorProcess:
+        operator = OperatorProcess(tmp_path / f"data-{len(started)}", *options, env=env)
         started.append(operator)
         return operator.start()
 
@@ -29,3 +35,21 @@ def start_operator(tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
 def operator(start_operator: Callable[..., OperatorProcess]) -> OperatorProcess:
     """An operator with the default options, but nothing kept warm."""
     return start_operator("--keep-warm", "0")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, Faults]]:
+    """An S3 server of this test process."""
+    with run_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """A fresh bucket, which this process, and those that it starts, reach with the AWS settings of `s3.env`."""
+    with fresh_bucket(*s3_server) as s3:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in s3.env.items():
+            monkeypatch.setenv(name, value)
+        yield s3

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,12 +21,14 @@ TIMEOUT_SECONDS = 60
 class OperatorProcess:
     """`cortex operator` on a free port; `start` again after `kill` gives the next operator on the same data."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
+        self._env = {**os.environ, **(env or {})}
         self._options = options
         self._port = 0
         self._errors = data_dir.with_name(f"{data_dir.name}.stderr")  # a pipe that nobody reads would stop it
         self.process: subprocess.Popen[str] | None = None
+        self.written = ""  # to stdout, after the line that says where it listens, by those that have ended
         self.http = httpx.Client(timeout=TIMEOUT_SECONDS)
 
     def start(self) -> "OperatorProcess":
@@ -40,6 +43,7 @@ class OperatorProcess:
                 ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                env=self._env,
                 text=True,
             )
         assert self.process.stdout is not None
@@ -71,7 +75,10 @@ class OperatorProcess:
 
     def _close(self) -> str:
         assert self.process is not None
-        self.process.communicate(timeout=TIMEOUT_SECONDS)
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:  # not by `communicate`, which leaves out what `readline` has read ahead
+            self.written += stdout.read()
+        self.process.wait(timeout=TIMEOUT_SECONDS)
         self.http.close()
         self.process = None
         return self._errors.read_text()

@@ -6,20 +6,26 @@ CortexError
 │   ├── InvalidProject            the files beside it
 │   ├── InvalidPredictor          the PythonPredictor class
 │   └── InvalidSubmission         a job request
-├── Forbidden                 asked from a place that may not ask
+├── Unauthorized              asked without the key that is asked for
+├── Forbidden                 asked from a place, or with a key, that may not ask
 ├── NotFound
 │   ├── ApiNotFound
 │   ├── JobNotFound
-│   └── RouteNotFound
+│   ├── RouteNotFound
+│   └── UploadNotFound
 ├── MethodNotAllowed
 ├── Conflict                  right in itself, but not in the present state
 │   ├── JobNotInProgress
-│   └── EndpointTaken
+│   ├── EndpointTaken
+│   └── UploadOutOfStep
 ├── TooLarge
+├── StorageFull               the operator's disk has no room for what was sent
 ├── StartRefused              the operator cannot start here
 │   └── DataDirectoryInUse
 ├── OperatorUnreachable       nobody answers at the environment's address
 ├── EnvironmentFailed         the requirements of a project cannot be installed
+├── FilesError                a file or a listing cannot be read
+│   └── FileChanged           it is not what it was when it was listed
 └── JobFailed                 the job that was waited for did not succeed
 """
 
@@ -70,8 +76,14 @@ class InvalidSubmission(InvalidRequest):
     code = "submission.invalid"
 
 
+class Unauthorized(CortexError):
+    """The operator asks for an API key."""
+
+    code = "request.unauthorized"
+
+
 class Forbidden(CortexError):
-    """The request comes from a place that may not ask."""
+    """The request comes from a place, or with a key, that may not ask."""
 
     code = "request.forbidden"
 
@@ -100,6 +112,12 @@ class RouteNotFound(NotFound):
     code = "route.not_found"
 
 
+class UploadNotFound(NotFound):
+    """There is no such upload."""
+
+    code = "upload.not_found"
+
+
 class MethodNotAllowed(CortexError):
     """The method is not allowed here."""
 
@@ -124,10 +142,22 @@ class EndpointTaken(Conflict):
     code = "api.endpoint_taken"
 
 
+class UploadOutOfStep(Conflict):
+    """The upload goes on at another place."""
+
+    code = "upload.out_of_step"
+
+
 class TooLarge(CortexError):
     """The request is too large."""
 
     code = "request.too_large"
+
+
+class StorageFull(CortexError):
+    """The operator's disk is full."""
+
+    code = "storage.full"
 
 
 class StartRefused(CortexError):
@@ -158,3 +188,15 @@ class JobFailed(CortexError):
     """The job did not succeed."""
 
     code = "job.failed"
+
+
+class FilesError(CortexError):
+    """A file or a listing cannot be read, and trying again did not help."""
+
+    code = "files.unreadable"
+
+
+class FileChanged(FilesError):
+    """A file is not what it was when it was listed."""
+
+    code = "files.changed"

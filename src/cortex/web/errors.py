@@ -10,6 +10,7 @@ from cortex.domain.errors import (
     Conflict,
     CortexError,
     EnvironmentFailed,
+    FilesError,
     Forbidden,
     InvalidRequest,
     JobFailed,
@@ -17,22 +18,27 @@ from cortex.domain.errors import (
     NotFound,
     OperatorUnreachable,
     StartRefused,
+    StorageFull,
     TooLarge,
+    Unauthorized,
 )
 
 logger = logging.getLogger(__name__)
 
 HTTP_STATUS: Final[dict[type[CortexError], int]] = {
     InvalidRequest: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
     Conflict: 409,
     TooLarge: 413,
+    StorageFull: 507,
     # These have no way into an answer; if one finds it, it is our failure.
     StartRefused: 500,
     OperatorUnreachable: 500,
     EnvironmentFailed: 500,
+    FilesError: 500,
     JobFailed: 500,
     CortexError: 500,
 }
@@ -47,7 +53,8 @@ async def show_error(_: Request, error: Exception) -> Response:
     """Answer with an error that users can meet."""
     if not isinstance(error, CortexError):
         raise error
-    return JSONResponse({"kind": error.code, "message": str(error)}, http_status(error))
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
+    return JSONResponse({"kind": error.code, "message": str(error)}, http_status(error), headers)
 
 
 async def show_failure(request: Request, error: Exception) -> Response:

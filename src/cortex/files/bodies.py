@@ -1,0 +1,66 @@
+"""Reading a file over connections that may break, from where each broke."""
+
+import time
+from collections.abc import Callable, Generator
+
+from cortex.domain.errors import FileChanged, FilesError
+from cortex.files.files import FileInfo
+from cortex.files.patience import Patience
+
+Pieces = Generator[bytes, None, None]
+
+
+class BrokenOff(Exception):
+    """The connection broke, and may be made again; `reason` is what to say where that does not help."""
+
+    def __init__(self, reason: FilesError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def whole_body(file: FileInfo, ask: Callable[[int], Pieces], *, patience: Patience, block_bytes: int) -> Pieces:
+    """Give all bytes of a file in blocks.
+
+    `ask` is called with a position and gives pieces from there on, of the version that was listed. It raises
+    BrokenOff, then it is asked again. As long as bytes come between, patience is not used up.
+    """
+    block = bytearray()
+    for piece in _continued(file, ask, patience):
+        block += piece
+        if len(block) >= block_bytes:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
+def changed(file: FileInfo) -> FileChanged:
+    """Say that a file is not what was listed."""
+    return FileChanged(
+        f"`{file.url}` has changed since it was listed", hint="submit again when nothing writes to it any more"
+    )
+
+
+def _continued(file: FileInfo, ask: Callable[[int], Pieces], patience: Patience) -> Pieces:
+    position = 0
+    pauses = patience.pauses()
+    while True:
+        pieces = ask(position)
+        try:
+            for piece in pieces:
+                position += len(piece)
+                pauses = patience.pauses()
+                yield piece
+        except BrokenOff as broken:
+            if position == file.size_bytes:
+                return  # after the last byte; a range from there could not be asked for
+            pause = next(pauses, None)
+            if pause is None:
+                raise broken.reason from broken
+        else:
+            break
+        finally:
+            pieces.close()
+        time.sleep(pause)
+    if position != file.size_bytes:
+        raise changed(file)

@@ -1,0 +1,175 @@
+"""Files in S3 and what speaks its language, behind `s3://` URLs.
+
+Through boto3, which knows every setting of AWS (environment, profiles, `AWS_ENDPOINT_URL`, regions). obstore does
+not do: its listing fails whole on legal keys such as `a//b` or `img/../y`, hides a `/` at the end, and knows no
+prefix shorter than a path segment.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, BinaryIO, Final, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from botocore.session import get_session
+
+from cortex.domain.errors import FilesError
+from cortex.files.address import Address, key_after, read_address
+from cortex.files.bodies import BrokenOff, Pieces, changed, whole_body
+from cortex.files.files import FileInfo
+from cortex.files.patience import Patience
+from cortex.files.read_ahead import BLOCK_BYTES, read_ahead
+from cortex.files.s3_errors import FAILURES, Failure, is_transient, translate
+
+# Of a block, so much is asked for at once: what has come before a connection breaks is kept.
+_READ_BYTES: Final = 2**18
+
+_Answer = TypeVar("_Answer")
+
+
+class S3Files:
+    """Every bucket that this process's AWS settings open."""
+
+    def __init__(self, *, patience: Patience | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+        self._patience = patience or Patience()
+        self._block_bytes = block_bytes
+        self._client_or_none: Any = None
+        self._connecting = threading.Lock()
+
+    def list(self, prefix: str, *, after: str | None = None) -> Iterator[FileInfo]:
+        """Keep the contract; a page is a thousand keys."""
+        address = _address(prefix)
+        base = f"s3://{address.bucket}/"
+        last = key_after(base, after)
+        if last is None:
+            return
+        question: dict[str, Any] = {"Bucket": address.bucket, "Prefix": address.key}
+        position: dict[str, Any] = {"StartAfter": last} if last else {}
+        while True:
+            page = self._call(address, prefix, "list", partial(_ask_page, question | position))
+            for entry in page.get("Contents", ()):
+                if entry["Key"].encode() <= last.encode():
+                    raise FilesError(
+                        f"`{base}` lists its keys out of order: `{entry['Key']}` after `{last}`",
+                        hint="datasets need a bucket that lists in the order of the bytes, as general purpose ones do",
+                    )
+                last = entry["Key"]
+                if not last.endswith("/"):
+                    yield FileInfo(url=base + last, size_bytes=entry["Size"], version=entry["ETag"])
+            if not page.get("IsTruncated"):
+                return
+            token = page.get("NextContinuationToken")
+            position = {"ContinuationToken": token} if token else {"StartAfter": last}
+
+    def open(self, file: FileInfo) -> BinaryIO:
+        """Keep the contract; up to four blocks of 4 MiB are held."""
+        blocks = whole_body(file, partial(self._pieces, file), patience=self._patience, block_bytes=self._block_bytes)
+        return read_ahead(blocks, name=file.url)
+
+    def write(self, url: str, data: bytes) -> None:
+        """Keep the contract."""
+        address = _address(url)
+        place = {"Bucket": address.bucket, "Key": address.key}
+        self._call(address, url, "write", lambda s3: s3.put_object(**place, Body=data))
+
+    def _pieces(self, file: FileInfo, position: int) -> Pieces:
+        """Give the bytes from a position on."""
+        body = self._body(file, position)
+        try:
+            while piece := body.read(_READ_BYTES):
+                yield piece
+        except FAILURES as error:
+            raise BrokenOff(translate(error, _address(file.url), file.url, "read", self._client())) from error
+        finally:
+            body.close()
+
+    def _body(self, file: FileInfo, position: int) -> Any:
+        """Ask for the bytes from a position on, of exactly the version that was listed."""
+        address = _address(file.url)
+        question = {"Bucket": address.bucket, "Key": address.key, "IfMatch": file.version}
+        if position:
+            question["Range"] = f"bytes={position}-"
+        try:
+            answer = self._call(address, file.url, "read", lambda s3: s3.get_object(**question))
+        except _Gone as error:
+            raise changed(file) from error
+        begins_there = answer.get("ContentRange", "bytes 0-").startswith(f"bytes {position}-")
+        if answer["ETag"].strip('"') != file.version.strip('"'):
+            answer["Body"].close()
+            raise changed(file)
+        if not begins_there:
+            answer["Body"].close()
+            raise FilesError(f"`{file.url}` broke off, and its server cannot go on in the middle of a file")
+        return answer["Body"]
+
+    def _call(self, address: Address, url: str, verb: str, ask: Callable[[Any], _Answer]) -> _Answer:
+        """Ask until there is an answer, or a reason why there is none."""
+        client = self._client()
+        pauses = self._patience.pauses()
+        while True:
+            try:
+                return ask(client)
+            except FAILURES as error:
+                if verb == "read" and _is_gone(error):
+                    raise _Gone from error
+                pause = next(pauses, None) if is_transient(error) else None
+                if pause is None:
+                    raise translate(error, address, url, verb, client) from error
+            time.sleep(pause)
+
+    def _client(self) -> Any:
+        with self._connecting:
+            if self._client_or_none is None:
+                self._client_or_none = self._connect()
+            return self._client_or_none
+
+    def _connect(self) -> Any:
+        config = Config(
+            connect_timeout=self._patience.connect_timeout_seconds,
+            read_timeout=self._patience.read_timeout_seconds,
+            # We try again ourselves: botocore cannot where a body breaks, and its pauses cannot be set.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            # Others than AWS know no checksums but MD5.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            max_pool_connections=32,
+        )
+        try:
+            # A custom endpoint gets path-style addresses, and a bucket elsewhere its own region, by botocore's rules.
+            session = get_session()
+            # Nobody reads when a key was written, and reading it is two thirds of the work of a listing.
+            session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+            return boto3.session.Session(botocore_session=session).client("s3", config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise FilesError(f"the AWS settings of the operator cannot be used: {error}") from error
+
+
+class _Gone(Exception):
+    """What was listed is not there as it was."""
+
+
+def _address(url: str) -> Address:
+    address = read_address(url)
+    if address.scheme != "s3":
+        raise ValueError(f"`{url}` is not an s3:// URL")
+    return address
+
+
+def _ask_page(question: dict[str, Any], s3: Any) -> Any:
+    page = s3.list_objects_v2(**question)
+    if "IsTruncated" not in page:
+        # A connection that closes before the first byte: botocore takes it for a page without keys, the last one.
+        raise ResponseParserError("the page is empty")
+    return page
+
+
+def _is_gone(error: Failure) -> bool:
+    if not isinstance(error, ClientError):
+        return False
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = error.response.get("Error", {}).get("Code")
+    return bool(status == 412 or code == "NoSuchKey" or status == 416)
