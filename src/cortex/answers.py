@@ -23,6 +23,7 @@ class OperatorInfo(TypedDict):
     version: str
     engine: str
     data_dir: str
+    instance: NotRequired[str]  # another one for each operator; the note in its data directory names the same
     address: str
     started_time: str
     machine: Machine
@@ -81,6 +82,13 @@ class WorkerCounts(TypedDict, total=False):
     stalled: int
 
 
+class Enqueuing(TypedDict):
+    """How far the files of a job are enqueued."""
+
+    files_listed: int
+    batches_enqueued: int
+
+
 class JobFacts(TypedDict):
     """A job; what does not apply to its present state is left out."""
 
@@ -93,6 +101,7 @@ class JobFacts(TypedDict):
     sqs_url: NotRequired[str]
     status: str
     status_reason: NotRequired[str]
+    enqueuing: NotRequired[Enqueuing]
     total_batch_count: NotRequired[int]
     batches_in_queue: NotRequired[int]
     batches_in_flight: NotRequired[int]
@@ -139,3 +148,41 @@ class Submitted(TypedDict):
     sqs_url: str
     total_batch_count: NotRequired[int]
     created_time: str
+
+
+class UploadState(TypedDict):
+    """GET /_cortex/uploads/ID/NAME"""
+
+    offset: int  # how many bytes are there
+
+
+class DryRun(TypedDict):
+    """What a submission would work on; None where it is not known without reading the files, or there are none."""
+
+    files: int | None
+    bytes: int | None
+    items: int | None
+    batches: int | None
+    paths: list[str]  # the first ones
+
+
+class Jobs(TypedDict):
+    """GET ENDPOINT: the jobs of an API, the newest first"""
+
+    api_name: str
+    kind: str
+    endpoint: str
+    jobs: list[JobFacts]
+
+
+class Message(TypedDict):
+    """What was done."""
+
+    message: str
+
+
+class Error(TypedDict):
+    """What is wrong: a stable code, and a message for people."""
+
+    kind: str
+    message: str

@@ -3,14 +3,16 @@
 import ipaddress
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from itertools import chain
 from secrets import token_hex
 from types import TracebackType
-from typing import IO, Final, Self, TypeVar
+from typing import IO, BinaryIO, Final, Self, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -28,13 +30,35 @@ from urllib3.exceptions import (
 from urllib3.fields import RequestField
 
 from cortex import __version__
-from cortex.answers import ApiInfo, ApiSummary, Deployment, Health, JobInfo, OperatorInfo, Submitted
-from cortex.domain.errors import CortexError, OperatorUnreachable
+from cortex.answers import (
+    ApiInfo,
+    ApiSummary,
+    Deployment,
+    DryRun,
+    Health,
+    JobInfo,
+    OperatorInfo,
+    Submitted,
+    UploadState,
+)
+from cortex.domain.errors import (
+    Conflict,
+    CortexError,
+    Forbidden,
+    InvalidRequest,
+    OperatorUnreachable,
+    Unauthorized,
+    UploadOutOfStep,
+)
 
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
 _UPLOADING: Final = urllib3.Timeout(connect=5.0, read=600.0)  # half a gigabyte is unpacked and checked first
+_LISTING: Final = urllib3.Timeout(connect=5.0, read=3600.0)  # millions of files are listed before the answer
 _FOLLOWING: Final = urllib3.Timeout(connect=5.0, read=None)  # a quiet job may say nothing for hours
 _CHUNK_BYTES: Final = 256 * 1024
+_UPLOADED_BYTES: Final = 8 * 1024 * 1024  # in one request: what is lost with a connection, at most
+_PIECE_BYTES: Final = 64 * 1024
+_PAUSES_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 Answer = TypeVar("Answer")
 
@@ -43,13 +67,17 @@ class OperatorClient:
     """One operator's routes.
 
     Every method raises OperatorUnreachable where nobody answers, and otherwise the error that the operator names, with
-    its message unchanged. `endpoint` is what the operator calls the endpoint of an API; only its path counts, so that
-    it works from wherever the operator's address does.
+    its message unchanged; but `key_hint` says what to do where the key is missing or wrong. `endpoint` is what the
+    operator calls the endpoint of an API; only its path counts, so that it works from wherever the operator's address
+    does.
     """
 
-    def __init__(self, address: str, api_key: str | None = None) -> None:
+    def __init__(self, address: str, api_key: str | None = None, *, key_hint: str | None = None) -> None:
         self.address = address.rstrip("/")
+        self._key_hint = key_hint
         self._headers = {"User-Agent": f"cortex/{__version__}"}
+        if api_key and not re.fullmatch("[!-~]+", api_key):
+            raise InvalidRequest("an API key is made of ASCII characters without spaces; this one is not")
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         proxy = _proxy(self.address)
@@ -99,6 +127,62 @@ class OperatorClient:
         """Submit a job; once this returns, the operator has it in its ledger."""
         headers = {"Content-Type": "application/json"}
         return self._ask(Submitted, "POST", urlsplit(endpoint).path, body=submission, headers=headers)
+
+    def dry_run(self, endpoint: str, submission: bytes) -> DryRun:
+        """Check a submission, and count what it would work on; no job is made."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        path = f"{urlsplit(endpoint).path}?dryRun=true"
+        return self._ask(DryRun, "POST", path, body=submission, headers=headers, timeout=_LISTING)
+
+    def upload(
+        self, upload_id: str, name: str, file: BinaryIO, size: int, progress: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Send a file of this size, from where an earlier attempt has come to.
+
+        `progress` is told how many more bytes the operator has. After a lost connection it goes on, by another one;
+        where that does not help for a minute, OperatorUnreachable is raised, and a later call goes on.
+        """
+        path = f"/_cortex/uploads/{_segment(upload_id)}/{quote(name)}"
+        pauses = iter(_PAUSES_SECONDS)
+        known = -1
+        while known < size:
+            try:
+                for offset in self._send_file(path, file, size):
+                    if offset > known:
+                        pauses = iter(_PAUSES_SECONDS)
+                    progress(offset - max(known, 0))
+                    known = offset
+            except (OperatorUnreachable, UploadOutOfStep):
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                time.sleep(pause)
+
+    def _send_file(self, path: str, file: BinaryIO, size: int) -> Iterator[int]:
+        """Send what the operator lacks; yield how much it has, whenever that is known."""
+        offset = self._ask(UploadState, "GET", path)["offset"]
+        if offset > size:
+            raise Conflict(f"the operator has {offset} bytes of a file of {size}: it has changed meanwhile")
+        if size == 0:
+            self._append(path, file, 0, 0)
+        yield offset
+        while offset < size:
+            length = min(size - offset, _UPLOADED_BYTES)
+            self._append(path, file, offset, length)
+            offset += length
+            yield offset
+
+    def _append(self, path: str, file: BinaryIO, offset: int, length: int) -> None:
+        file.seek(offset)
+        pieces = _read_exactly(file, length)
+        headers = {"Upload-Offset": str(offset), "Content-Length": str(length)}
+        with (
+            self._translated_errors(),
+            self._send("PATCH", path, body=pieces, headers=headers, timeout=_TIMEOUT) as response,
+        ):
+            _ = response.data  # what is wrong, if anything is
+        if not _is_success(response):
+            raise self._refusal(path, response)
 
     def job(self, endpoint: str, job_id: str) -> JobInfo:
         """Describe a job."""
@@ -204,7 +288,12 @@ class OperatorClient:
             kind, message = str(body["kind"]), str(body["message"])
         except (ValueError, KeyError, TypeError):
             return self._stranger(path, response)
-        return _errors_by_code().get(kind, CortexError)(message)
+        error = _errors_by_code().get(kind, CortexError)(message)
+        if isinstance(error, Unauthorized | Forbidden) and self._key_hint:
+            text, _, hint = message.partition("\n\nhint: ")
+            # The operator can only say in general how to give a key; other refusals have hints of their own.
+            return type(error)(text, hint=hint if hint and "--api-key" not in hint else self._key_hint)
+        return error
 
     def _stranger(self, path: str, response: urllib3.BaseHTTPResponse) -> CortexError:
         return CortexError(
@@ -253,6 +342,16 @@ def _form(parts: Iterable[tuple[str, str, str, IO[bytes]]]) -> tuple[dict[str, s
         "Content-Length": str(size_bytes + len(end)),
     }
     return headers, chain(*pieces, [end])
+
+
+def _read_exactly(file: BinaryIO, length: int) -> Iterator[bytes]:
+    """Read in pieces that a slow line can take before a timeout. Raises InvalidRequest at an early end."""
+    while length:
+        piece = file.read(min(length, _PIECE_BYTES))
+        if not piece:
+            raise InvalidRequest("a file has become shorter while it was uploaded", hint="run the command again")
+        length -= len(piece)
+        yield piece
 
 
 def _job_path(endpoint: str, job_id: str) -> str:

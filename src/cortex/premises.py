@@ -12,6 +12,7 @@ from typing import Final
 
 from cortex import __version__
 from cortex.domain.errors import DataDirectoryInUse, StartRefused
+from cortex.operator.keys import HOW_TO_MAKE_A_KEY
 from cortex.settings import Settings
 from cortex.web.guard import is_loopback
 
@@ -19,12 +20,12 @@ _LOCK_ATTEMPTS: Final = 5
 _LOCK_RETRY_SECONDS: Final = 0.02
 
 
-def check_host(host: str) -> None:
-    """Raise StartRefused for an address that other machines can reach."""
-    if not is_loopback(host):
+def check_host(settings: Settings) -> None:
+    """Raise StartRefused for an address that other machines can reach, unless a key is asked for there."""
+    if settings.api_key is None and not is_loopback(settings.host):
         raise StartRefused(
-            f"`{host}` can be reached from other machines, and this version has no API keys to keep strangers out",
-            hint="use --host 127.0.0.1, and a tunnel such as `ssh -L 8888:127.0.0.1:8888` from elsewhere",
+            f"`{settings.host}` can be reached from other machines, and there is no API key to keep strangers out",
+            hint=HOW_TO_MAKE_A_KEY,
         )
 
 
@@ -74,6 +75,16 @@ def listening_socket(settings: Settings) -> Iterator[socket.socket]:
                 hint="choose another --port; 0 takes a free one",
             ) from error
         yield listening
+
+
+def address_of(host: str, port: int) -> str:
+    """Give the URL of a host and a port."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def host_from_here(host: str) -> str:
+    """Give the host by which this machine reaches what listens on that one; "every address" is none to connect to."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is replaced
 
 
 def announce(settings: Settings, address: str, about: Mapping[str, object]) -> None:

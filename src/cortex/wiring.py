@@ -11,26 +11,43 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import psutil
 import uvicorn
 
 from cortex.domain.errors import StartRefused
+from cortex.domain.job import Job
+from cortex.engines.devices import gpus_of_machine
+from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
+from cortex.enqueuing.process import Enqueuers
 from cortex.environments import Environments as UvEnvironments
+from cortex.files.address import read_address
+from cortex.files.places import AllFiles
 from cortex.operator.channel import listen
+from cortex.operator.datasets import Datasets
 from cortex.operator.deployments import Deployments
+from cortex.operator.enqueuing import JobEnqueuing
+from cortex.operator.forwarding import Forwarding
 from cortex.operator.jobs import Jobs
+from cortex.operator.keys import Keys
 from cortex.operator.machine import Machine
 from cortex.operator.operator import Operator
 from cortex.operator.preparation import Environments
+from cortex.operator.retention import Retention
+from cortex.operator.sinks import LogSink, PartsSink, StdoutSink
 from cortex.operator.status import rfc3339
-from cortex.premises import announce, check_host, data_directory, listening_socket
+from cortex.premises import address_of, announce, check_host, data_directory, host_from_here, listening_socket
 from cortex.settings import Settings
 from cortex.storage.sqlite import SqliteLedger
+from cortex.storage.uploads import Uploads
 from cortex.web.app import create_app
+from cortex.web.connections import BoundedConnection
 from cortex.worker.kernel import raise_file_limit
 
 logger = logging.getLogger(__name__)
@@ -40,18 +57,22 @@ _RETRY_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1
 _DRAIN_SECONDS: Final = 3.0
 _HOOK_SECONDS: Final = 30.0
+_LAST_LOG_LINES_SECONDS: Final = 5.0
 _LOOK_AGAIN_SECONDS: Final = 0.02
+_TIDY_SECONDS: Final = 3600.0
+_UPLOADS_KEPT: Final = timedelta(days=1)
 
 
 def run_operator(settings: Settings) -> None:
     """Run an operator in the foreground until SIGTERM or SIGINT. Raises StartRefused when it cannot start."""
-    check_host(settings.host)
+    check_host(settings)
     raise_file_limit()
     if settings.engine != "processes":
         raise StartRefused(f"there is no engine `{settings.engine}`", hint="leave --engine out, or set it to processes")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # It reports every stream that a stop cuts off as a failure; what fails in our own code, web.errors reports.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form, its sender is told
     with data_directory(settings.data_dir), listening_socket(settings) as listening:
         asyncio.run(_serve(settings, listening))
 
@@ -74,6 +95,10 @@ class _Parts:
     deployments: Deployments
     jobs: Jobs
     engine: ProcessEngine
+    uploads: Uploads
+    keys: Keys | None
+    retention: Retention
+    forwarding: Forwarding | None
     operator: Operator
 
 
@@ -94,7 +119,9 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
 
     data = settings.data_dir
     ledger = SqliteLedger(data / "ledger.sqlite")
-    machine = Machine(cpu_cores=os.cpu_count() or 1, mem_bytes=psutil.virtual_memory().total, gpus=_count_gpus())
+    gpus = gpus_of_machine(os.environ)
+    machine = Machine(cpu_cores=os.cpu_count() or 1, mem_bytes=psutil.virtual_memory().total, gpus=len(gpus))
+    keys = Keys(key=settings.api_key, ledger=ledger) if settings.api_key else None
     environments = Environments(
         builder=UvEnvironments(data),
         own_python=Path(sys.executable),
@@ -102,6 +129,7 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         projects=data / "projects",
         inherited=dict(os.environ),
         operator_endpoint=address,
+        keys=keys,
     )
     deployments = Deployments(
         ledger=ledger,
@@ -111,14 +139,31 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         now_ns=time.time_ns,
         background=background,
     )
+    uploads = Uploads(root=data / "incoming", limit_bytes=settings.max_upload_bytes)
+    uploads.recover()
+    enqueuers = Enqueuers(log=data / "enqueuing.log")
     jobs = Jobs(
         ledger=ledger,
         root=data / "jobs",
+        enqueuing=JobEnqueuing(ledger=ledger, enqueuers=enqueuers, allowed=settings.allowed_paths),
         preparation=environments,
         now_ns=time.time_ns,
         call_later=call_later,
         background=background,
     )
+    sink = _log_sink(settings)
+    forwarding = Forwarding(sink=sink, root=jobs.root) if sink else None
+    retention = Retention(
+        ledger=ledger,
+        keep=settings.keep_jobs,
+        root=jobs.root,
+        now_ns=time.time_ns,
+        call_later=call_later,
+        background=background,
+        forgotten=deployments.remove_unneeded,
+        is_held=forwarding.is_held if forwarding else lambda _: False,
+    )
+    jobs.recorded = partial(_watch, jobs, retention, forwarding)
     jobs.engine = engine = ProcessEngine(
         channel=data / "channel.sock",
         log=data / "supervisor.log",
@@ -126,8 +171,20 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         keep_warm_seconds=settings.keep_warm_seconds,
         call_later=call_later,
         listener=jobs,
+        places=Places(
+            millicores=machine.millicores,
+            mem_bytes=machine.mem_bytes,
+            devices=gpus,
+            most_workers=machine.most_workers,
+        ),
     )
-    operator = Operator(ledger=ledger, deployments=deployments, jobs=jobs, preparation=environments)
+    operator = Operator(
+        ledger=ledger,
+        deployments=deployments,
+        jobs=jobs,
+        preparation=environments,
+        datasets=Datasets(enqueuers=enqueuers, uploads=uploads, allowed=settings.allowed_paths),
+    )
     return _Parts(
         ledger=ledger,
         machine=machine,
@@ -135,8 +192,30 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         deployments=deployments,
         jobs=jobs,
         engine=engine,
+        uploads=uploads,
+        keys=keys,
+        retention=retention,
+        forwarding=forwarding,
         operator=operator,
     )
+
+
+def _log_sink(settings: Settings) -> LogSink | None:
+    if settings.log_sink is None or settings.log_sink == "stdout":
+        return StdoutSink() if settings.log_sink else None
+    try:
+        read_address(settings.log_sink)
+    except ValueError as error:
+        raise StartRefused(f"--log-sink: {error}") from error
+    return PartsSink(files=AllFiles(), prefix=settings.log_sink)
+
+
+def _watch(jobs: Jobs, retention: Retention, forwarding: Forwarding | None, job: Job) -> None:
+    """Follow a Job that has been recorded, and tell when it has ended."""
+    if forwarding is not None:
+        forwarding.follow(job)
+        jobs.watch(job.id, partial(forwarding.job_ended, job.id))
+    jobs.watch(job.id, partial(retention.job_ended, job))
 
 
 async def _serve(settings: Settings, listening: socket.socket) -> None:
@@ -145,37 +224,56 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     host, port = listening.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    address = address_of(host_from_here(host), port)
     parts = _build(settings, address, loop)
     about = {
         "engine": settings.engine,
         "data_dir": str(settings.data_dir),
         "address": address,
+        "instance": token_hex(16),
         "started_time": rfc3339(time.time_ns()),
         "machine": {"cpu": parts.machine.cpu_cores, "mem": parts.machine.mem_bytes},
     }
+    parts.engine.recover()
     parts.operator.recover(_boot_id())
     tempfile.tempdir = str(parts.deployments.uploads)  # large uploads are spooled where there is room for them
     channel = await listen(settings.data_dir / "channel.sock", parts.jobs, parts.engine)
     server = _Server(
         uvicorn.Config(
-            create_app(parts.operator, addresses=[address], about=about),
+            create_app(
+                parts.operator,
+                parts.uploads,
+                addresses=[address_of(host, port), address_of(settings.host, port)],
+                about=about,
+                public_url=settings.public_url,
+                keys=parts.keys,
+            ),
             log_config=None,
             access_log=False,
             lifespan="off",
+            http=BoundedConnection,
+            ws="none",
             timeout_graceful_shutdown=_CLOSE_SECONDS,
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     syncing = asyncio.create_task(_sync_now_and_then(parts.jobs))
-    announce(settings, address, about)
+    tidying = asyncio.create_task(_remove_stale_uploads(parts.uploads))
+    announce(settings, address_of(host, port), about)
+    parts.retention.recover()
+    if parts.forwarding:
+        parts.forwarding.start()
     await stop.wait()
     syncing.cancel()
+    tidying.cancel()
+    await parts.jobs.enqueuing.close()
     await _drain(parts.jobs)
     parts.engine.end()
     parts.jobs.workers_ended()
     parts.environments.cancel()
     channel.close()
+    if parts.forwarding:
+        await asyncio.to_thread(parts.forwarding.close, _LAST_LOG_LINES_SECONDS)
     server.should_exit = True
     await serving
     parts.ledger.close()
@@ -203,13 +301,16 @@ async def _sync_now_and_then(jobs: Jobs) -> None:
             await asyncio.to_thread(jobs.sync)
 
 
+async def _remove_stale_uploads(uploads: Uploads) -> None:
+    """Remove, every hour, what a client has not gone on with for a day."""
+    while True:
+        await asyncio.to_thread(uploads.remove_stale, _UPLOADS_KEPT)
+        await asyncio.sleep(_TIDY_SECONDS)
+
+
 def _boot_id() -> str:
     """Name this run of the machine; where the kernel has no name for it, by when it began."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return str(int(psutil.boot_time()))
-
-
-def _count_gpus() -> int:
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 TIMEOUT_SECONDS = 60
 
@@ -24,6 +28,7 @@ class User:
 
     home: Path
     folder: Path
+    timeout_seconds: float = TIMEOUT_SECONDS
 
     def environment(self) -> dict[str, str]:
         """Give the variables of the shell: none of ours but the PATH."""
@@ -42,7 +47,7 @@ class User:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=TIMEOUT_SECONDS,
+            timeout=self.timeout_seconds,
             text=True,
             check=False,
         )
@@ -56,7 +61,7 @@ class User:
             env=self.environment(),
             input=stdin,
             capture_output=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=self.timeout_seconds,
             text=True,
             check=False,
         )
@@ -67,3 +72,15 @@ class User:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+@contextmanager
+def new_user(folder: Path, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[User]:
+    """Make a user with an empty project; the operator that a command has started ends with it, and nothing is left."""
+    user = User(home=folder / "home", folder=folder / "project", timeout_seconds=timeout_seconds)
+    user.home.mkdir()
+    user.folder.mkdir()
+    yield user
+    user.cortex("cluster", "down")
+    processes = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert [] == [command for command in processes if str(user.home) in command]

@@ -295,7 +295,8 @@ def test_messages_about_what_is_not_right(tutorial: Tutorial) -> None:
     assert "worker: unknown field; did you mean `workers`?" in refused.err
     assert no_file.err.startswith("error: `nosuch.json` cannot be read: No such file or directory\n\nhint: ")
     assert misused.code == 2
-    assert misused.err.startswith("error: missing argument `FILE`\n\nhint: `cortex submit --help`")
+    assert misused.err.startswith("error: missing argument `FILE`, or a dataset: --items, --files or --lines\n\nhint: ")
+    assert "hint: `cortex submit --help`" in misused.err
 
 
 def test_a_predictor_that_cannot_start_says_why(tutorial: Tutorial) -> None:

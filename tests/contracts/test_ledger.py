@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from cortex.domain.errors import StartRefused
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
+from cortex.domain.source import FileSource, SourceKind
 from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.sqlite import SqliteLedger
@@ -92,6 +94,76 @@ def with_job(ledger: Ledger, status: JobStatus = JobStatus.ENQUEUING) -> Job:
     return found
 
 
+# Files that become Segments
+
+
+SOURCE = FileSource(kind=SourceKind.DELIMITED_FILES, paths=("s3://b/k",), includes=("**.json",), batch_size=10)
+
+
+def with_files(ledger: Ledger) -> Job:
+    """Give a Job whose files are being enqueued."""
+    ledger.deploy([version()])
+    ledger.add_job(job(source=SOURCE, item_count=0, total_batch_count=0), [])
+    return job(source=SOURCE, item_count=0, total_batch_count=0)
+
+
+def test_a_job_keeps_where_its_items_come_from(ledger: Ledger):
+    assert with_files(ledger) == ledger.job(job().id)
+
+
+def test_a_job_has_the_batches_and_items_of_the_segments_that_are_published(ledger: Ledger):
+    expected = with_files(ledger)
+
+    for segment, items in zip(SEGMENTS, (40, 55), strict=True):
+        published = ledger.publish(job().id, segment, item_count=items, cursor={"file": segment.number})
+        expected = replace(
+            expected,
+            total_batch_count=expected.total_batch_count + segment.count,
+            item_count=expected.item_count + items,
+        )
+        assert expected == published == ledger.job(job().id)
+        assert ledger.cursor(job().id) == {"file": segment.number}
+    assert SEGMENTS == list(ledger.segments(job().id))
+
+
+def test_there_is_no_cursor_before_a_segment_is_published(ledger: Ledger):
+    with_files(ledger)
+
+    assert ledger.cursor(job().id) is None
+    assert ledger.cursor("0" * 16) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [SEGMENTS[0], SegmentRange(number=2, first=4, count=1), SegmentRange(number=1, first=5, count=1)]
+)
+def test_a_segment_is_published_once_and_in_its_place(ledger: Ledger, wrong: SegmentRange):
+    with_files(ledger)
+    before = ledger.publish(job().id, SEGMENTS[0], item_count=40, cursor={"file": 0})
+
+    with pytest.raises(ValueError, match="next segment"):
+        ledger.publish(job().id, wrong, item_count=1, cursor={"file": 1})
+
+    assert before == ledger.job(job().id)
+    assert [SEGMENTS[0]] == list(ledger.segments(job().id))
+    assert ledger.cursor(job().id) == {"file": 0}
+
+
+@pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.STOPPING, JobStatus.ENQUEUE_FAILED])
+def test_only_a_job_that_is_being_enqueued_gets_segments(ledger: Ledger, status: JobStatus):
+    with_files(ledger)
+    ledger.move(job().id, status, at_ns=5, counts=Counts() if status.is_final else None)
+
+    with pytest.raises(ValueError, match=job().id):
+        ledger.publish(job().id, SEGMENTS[0], item_count=40, cursor={})
+
+    assert list(ledger.segments(job().id)) == []
+
+
+def test_nothing_is_published_for_a_job_that_is_not_there(ledger: Ledger):
+    with pytest.raises(ValueError, match="there is no job"):
+        ledger.publish("0" * 16, SEGMENTS[0], item_count=40, cursor={})
+
+
 # The life of an operator
 
 
@@ -118,10 +190,17 @@ def test_an_empty_ledger_knows_nothing(ledger: Ledger):
     assert ledger.job(job().id) is None
     assert list(ledger.jobs("api")) == []
     assert list(ledger.jobs_in_progress()) == []
-    assert ledger.newest_job_id() is None
+    assert ledger.newest_job("api") is None
+    assert ledger.count_in_progress("api") == 0
+    assert list(ledger.ended_jobs_beyond("api", 0, limit=9)) == []
+    assert list(ledger.jobs_ended_before(2**60, limit=9)) == []
     assert list(ledger.segments(job().id)) == []
     assert list(ledger.workers(job().id)) == []
     assert list(ledger.deaths(job().id)) == []
+
+
+def test_an_empty_ledger_has_no_newest_job_id(ledger: Ledger):
+    assert ledger.newest_job_id() is None
 
 
 def test_a_version_is_read_back_as_it_was_deployed(ledger: Ledger):
@@ -273,6 +352,91 @@ def test_the_newest_job_id_is_that_which_sorts_first_of_all_apis(ledger: Ledger)
         ledger.add_job(job(number, name), SEGMENTS)
 
     assert job(2).id == ledger.newest_job_id()
+
+
+@pytest.mark.parametrize("forget", ["job", "api"])
+def test_the_newest_job_id_is_known_when_its_job_is_forgotten(ledger: Ledger, forget: str):
+    with_ended(ledger, {3: 10, 2: 20})
+
+    if forget == "job":
+        ledger.delete_jobs([job(2).id])
+        ledger.delete_jobs([job(3).id])
+    else:
+        ledger.delete_api("api")
+
+    assert job(2).id == ledger.newest_job_id()
+
+
+def with_ended(ledger: Ledger, ends: dict[int, int], api: str = "api", content: str = "1") -> None:
+    """Add Jobs that have ended, and when."""
+    ledger.deploy([version(api, content)])
+    for number, at_ns in ends.items():
+        ledger.add_job(job(number, api, content), SEGMENTS)
+        ledger.move(job(number).id, JobStatus.ENQUEUE_FAILED, at_ns=at_ns, counts=COUNTS)
+
+
+def test_the_newest_job_of_an_api_and_those_in_progress_are_found_among_others(ledger: Ledger):
+    with_ended(ledger, {3: 10, 4: 20})
+    with_ended(ledger, {1: 10}, api="other")
+    ledger.add_job(job(2), SEGMENTS)
+    ledger.add_job(job(5), SEGMENTS)
+
+    newest = ledger.newest_job("api")
+
+    assert job(2) == newest
+    assert [2, 0, 0] == [ledger.count_in_progress(name) for name in ("api", "other", "neither")]
+
+
+def test_the_jobs_of_an_api_that_ended_last_are_not_among_those_beyond(ledger: Ledger):
+    with_ended(ledger, {4: 40, 3: 10, 2: 30, 1: 20})
+    with_ended(ledger, {7: 1}, api="other")
+    ledger.add_job(job(5), SEGMENTS)
+
+    assert [job(1).id, job(3).id] == list(ledger.ended_jobs_beyond("api", 2, limit=9))
+    assert [job(1).id] == list(ledger.ended_jobs_beyond("api", 2, limit=1))
+    assert list(ledger.ended_jobs_beyond("api", 4, limit=9)) == []
+
+
+def test_jobs_that_ended_before_an_instant_are_given_first_ended_first(ledger: Ledger):
+    with_ended(ledger, {4: 40, 3: 10, 2: 30})
+    with_ended(ledger, {1: 20}, api="other")
+    ledger.add_job(job(5), SEGMENTS)
+
+    assert [job(number).id for number in (3, 1, 2)] == list(ledger.jobs_ended_before(40, limit=9))
+    assert [job(number).id for number in (3, 1)] == list(ledger.jobs_ended_before(40, limit=2))
+
+
+def test_a_deleted_job_is_forgotten_with_all_that_was_written_of_it(ledger: Ledger):
+    with_job(ledger, JobStatus.RUNNING)
+    ledger.add_worker(record())
+    ledger.charge_death(job().id, 3, cause="exited", out_of_memory=False)
+    ended = ledger.move(job().id, JobStatus.WORKER_ERROR, at_ns=6, counts=COUNTS)
+
+    ledger.delete_jobs([ended.id, "no such job"])
+    ledger.delete_api("api")
+
+    test_an_empty_ledger_knows_nothing(ledger)
+
+
+def test_a_job_in_progress_is_never_deleted(ledger: Ledger):
+    running = with_job(ledger, JobStatus.RUNNING)
+
+    ledger.delete_jobs([running.id])
+
+    assert running == ledger.job(running.id)
+    assert list(ledger.segments(running.id)) == SEGMENTS
+
+
+def test_a_version_is_forgotten_with_its_last_job_unless_it_is_deployed(ledger: Ledger):
+    with_ended(ledger, {4: 10, 3: 20}, content="1")
+    with_ended(ledger, {2: 30}, content="2")
+
+    ledger.delete_jobs([job(4).id, job(2).id])
+    first = ledger.project_ids()
+    ledger.delete_jobs([job(3).id])
+
+    assert [{"project-1", "project-2"}, {"project-2"}] == [first, ledger.project_ids()]
+    assert [version(content="2")] == list(ledger.versions())
 
 
 @pytest.mark.parametrize("status", list(JobStatus))
@@ -508,6 +672,29 @@ os.kill(os.getpid(), signal.SIGKILL)
     ledger.close()
 
 
+def test_a_file_of_schema_2_becomes_what_a_new_one_is(tmp_path: Path):
+    paths = [tmp_path / "old.sqlite", tmp_path / "new.sqlite"]
+    for path in paths:
+        SqliteLedger(path).close()
+    with closing(sqlite3.connect(paths[0])) as old:
+        for index in ("jobs_by_version", "jobs_ended", "jobs_by_end", "workers_by_job"):
+            old.execute(f"DROP INDEX {index}")
+        old.execute("DROP TABLE forgotten")
+        old.execute("CREATE INDEX workers_by_job ON workers (job_id) WHERE is_gone = 0")
+        old.execute("PRAGMA user_version = 2")
+
+    SqliteLedger(paths[0]).close()
+
+    assert schema(paths[1]) == schema(paths[0])
+
+
+def schema(path: Path) -> set[tuple[str, str]]:
+    """Give everything in a file, and how it was made."""
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        return {(name, "".join(sql.split())) for name, sql in rows}
+
+
 def test_a_file_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path):
     SqliteLedger(tmp_path / "ledger.sqlite").close()
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
@@ -555,6 +742,10 @@ def everything(ledger: Ledger) -> dict[str, Any]:
         "jobs": jobs,
         "job": [ledger.job(each.id) for each in jobs],
         "in progress": list(ledger.jobs_in_progress()),
+        "newest of": [ledger.newest_job(name) for name in NAMES],
+        "in progress of": [ledger.count_in_progress(name) for name in NAMES],
+        "beyond": [list(ledger.ended_jobs_beyond(name, 1, limit=2)) for name in NAMES],
+        "ended": list(ledger.jobs_ended_before(2**60, limit=3)),
         "newest": ledger.newest_job_id(),
         "segments": [list(ledger.segments(each.id)) for each in jobs],
         "workers": [list(ledger.workers(each.id)) for each in jobs],
@@ -647,6 +838,10 @@ class TwoTellers(RuleBasedStateMachine):
                 job_id, status, at_ns=self.clock, reason=reason, counts=counts, busy_seconds=busy
             )
         )
+
+    @rule(job_ids=st.lists(jobs, max_size=3))
+    def delete_jobs(self, job_ids: list[str]) -> None:
+        self.tell(lambda ledger: ledger.delete_jobs(job_ids))
 
     @rule(job_id=jobs, worker=st.sampled_from(["v", "w"]))
     def start_hook(self, job_id: str, worker: str) -> None:

@@ -197,7 +197,7 @@ ITEMS = '"item_list":{"items":[1],"batch_size":1}'
             b'{"workers":1,"item_list":{"items":[1],"batchSize":1}}',
         ),
         ("config: got", b'{"workers":1,"config":1,' + ITEMS.encode() + b"}"),
-        ("delimited_files: is not supported yet", b'{"workers":1,"delimited_files":{}}'),
+        ("delimited_files.s3_paths: is required", b'{"workers":1,"delimited_files":{}}'),
         ("nested too deeply", f'{{"workers":1,"item_list":{{"items":[{NESTED}],"batch_size":1}}}}'.encode()),
         ("nested too deeply", f'{{"workers":1,"config":{{"a":{NESTED}}},{ITEMS}}}'.encode()),
         ("workers", b'{"workers":1e999,' + ITEMS.encode() + b"}"),

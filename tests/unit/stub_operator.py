@@ -43,6 +43,7 @@ class StubOperator:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {"GET /healthz": {"status": "ok", "version": "0.1.0"}}
         self.requests: list[Request] = []
+        self.uploads: dict[str, bytes] = {}  # by the path of the route
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -99,7 +100,8 @@ class StubOperator:
                 line = f"{self.command} {self.path}"
                 stub.requests.append(Request(line, dict(self.headers), body))
                 refusal = Refusal(404, "route.not_found", f"nothing is served at `{line}`")
-                value = stub.answers.get(line, refusal)
+                is_upload = self.path.startswith("/_cortex/uploads/") and line not in stub.answers
+                value = self.upload(body) if is_upload else stub.answers.get(line, refusal)
                 value = value.next() if isinstance(value, Then) else value
                 if callable(value):
                     value(self)
@@ -113,7 +115,13 @@ class StubOperator:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server's names
+            def upload(self, body: bytes) -> Any:
+                """Append to a file, or tell how far it is."""
+                if self.command == "PATCH":
+                    stub.uploads[self.path] = stub.uploads.get(self.path, b"") + body
+                return {"offset": len(stub.uploads.get(self.path, b""))}
+
+            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
 
         return Handler
 

@@ -15,6 +15,7 @@ import pytest
 from stub_operator import Refusal, StubOperator, Then, cortex, cut_off, use
 
 from cortex.cli import wait, watch
+from cortex.cli.bar import progress_bar
 from cortex.cli.main import COMMANDS
 from cortex.cli.wait import TerseProgress
 
@@ -127,6 +128,27 @@ def test_watching_a_job_off_a_terminal_writes_what_changes_and_ends_with_the_job
     ]
 
 
+def test_watching_shows_how_files_are_enqueued_and_why_a_job_has_failed(
+    operator: StubOperator, impatient: None
+) -> None:
+    operator.api(jobs=(job(),))
+    progress = [{"files_listed": 1, "batches_enqueued": 0}, {"files_listed": 7, "batches_enqueued": 10}]
+    reason = "s3://b/urls.json:3: is not JSON"
+    operator.job(
+        *(job(status="enqueuing", enqueuing=each) for each in progress),
+        ended(0, status="enqueue_failed", total_batch_count=0, status_reason=reason),
+    )
+
+    result = cortex("get", "image-classifier", JOB, "--watch")
+
+    assert result.stdout.splitlines() == [
+        "enqueuing: listed 1 file, enqueued 0 batches",
+        "enqueuing: listed 7 files, enqueued 10 batches",
+        "failed while enqueuing: 0/0 batches",
+        f"reason: {reason}",
+    ]
+
+
 def test_watching_is_for_people(operator: StubOperator) -> None:
     assert cortex("get", "--watch", "-o", "json").exit_code == 2
 
@@ -207,6 +229,18 @@ def test_logs_of_an_operator_that_goes_away(operator: StubOperator) -> None:
     assert result.stdout == "processing batch\n"
     assert f"error: the operator at `{operator.address}` went away in the middle of its answer" in result.stderr
     assert "hint: what it has accepted is safe" in result.stderr
+
+
+def test_a_key_that_is_asked_for_is_named_with_the_environment(operator: StubOperator) -> None:
+    operator.answers["GET /_cortex/apis"] = Refusal(
+        401, "request.unauthorized", "a key is asked for\n\nhint: --api-key"
+    )
+    command = f"cortex env configure stub --operator-endpoint {operator.address} --api-key KEY"
+
+    result = cortex("logs", "image-classifier", "-e", "stub")
+
+    assert result.exit_code == 1
+    assert f"error: a key is asked for\n\nhint: give `stub` a key: `{command}`\n" == result.stderr
 
 
 def test_logs_without_any_job(operator: StubOperator) -> None:
@@ -358,6 +392,22 @@ def test_waiting_for_a_job_that_does_not_succeed(
     )
 
 
+def test_waiting_shows_how_files_are_enqueued(
+    operator: StubOperator, impatient: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator.api()
+    operator.answers["POST /image-classifier"] = {"job_id": JOB}
+    enqueuing = job(status="enqueuing", enqueuing={"files_listed": 7, "batches_enqueued": 10})
+    operator.job(enqueuing, ended())
+
+    result = cortex("submit", "image-classifier", "-", "--wait", input="{}")
+    with progress_bar() as show:
+        show(enqueuing)
+
+    assert "enqueuing: listed 7 files, enqueued 10 batches\n" in result.stderr
+    assert re.search(r"^enqueuing\s+listed 7 files, enqueued 10 batches$", capsys.readouterr().err, re.MULTILINE)
+
+
 def test_waiting_outlives_a_restart_of_the_operator(operator: StubOperator, impatient: None) -> None:
     operator.api()
     operator.answers["POST /image-classifier"] = {"job_id": JOB}
@@ -393,6 +443,20 @@ def test_waiting_on_a_terminal_draws_a_bar(operator: StubOperator, tmp_path: Pat
     assert "completed with failures" in drawn
     assert "8/10, 2 failed" in drawn
     assert "━" in drawn
+
+
+def test_an_upload_on_a_terminal_draws_a_bar(operator: StubOperator, tmp_path: Path) -> None:
+    operator.api()
+    operator.answers["POST /image-classifier"] = {"job_id": JOB}
+    operator.answers["GET /_cortex/info"] = {"data_dir": "/nowhere", "instance": "another"}
+    (tmp_path / "items.jsonl").write_text("1\n" * 1024)
+
+    drawn, code = on_a_terminal("submit", "image-classifier", "--lines", str(tmp_path / "items.jsonl"))
+
+    assert code == 0
+    assert "uploading" in drawn
+    assert "2.0/2.0 KiB" in drawn
+    assert "uploading 1 file" not in drawn
 
 
 def test_progress_says_what_a_job_waits_for(capsys: pytest.CaptureFixture[str]) -> None:

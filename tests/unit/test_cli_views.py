@@ -240,3 +240,22 @@ def test_short_durations(seconds: float, expected: str) -> None:
 )
 def test_ages(seconds: int, expected: str) -> None:
     assert expected == format_age(timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "files", "batches"),
+    [
+        ("listed 1200 files, enqueued 10 batches", 1200, 10),
+        ("listed 1 file, enqueued 1 batch", 1, 1),
+        ("listed 0 files, enqueued 0 batches", 0, 0),
+    ],
+)
+def test_a_job_that_is_enqueuing_says_how_far_it_is(text: str, files: int, batches: int) -> None:
+    progress = {"files_listed": files, "batches_enqueued": batches}
+    enqueuing = job(status="status_enqueuing", enqueuing=progress, worker_counts=None)
+    del enqueuing["start_time"]
+
+    drawn = unstyle(job_view({"job_status": enqueuing, "endpoint": ENDPOINT}, NOW))
+
+    assert f"enqueuing: {text}" == job_line(enqueuing)
+    assert f"\n\nstill enqueuing, workers have not been allocated for this job yet\n{text}\n\n" in drawn

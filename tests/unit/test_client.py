@@ -12,6 +12,7 @@ from cortex.domain.errors import (
     ApiNotFound,
     CortexError,
     InvalidConfiguration,
+    InvalidRequest,
     JobNotInProgress,
     OperatorUnreachable,
 )
@@ -115,6 +116,30 @@ def bad_gateway(handler: BaseHTTPRequestHandler) -> None:
     handler.send_error(502)
 
 
+@pytest.mark.parametrize(
+    ("refusal", "shown"),
+    [
+        (
+            Refusal(401, "request.unauthorized", "a key\n\nhint: `cortex env configure NAME --api-key KEY`"),
+            "a key\n\nhint: do",
+        ),
+        (Refusal(403, "request.forbidden", "a wrong key\n\nhint: --api-key"), "a wrong key\n\nhint: do"),
+        (Refusal(403, "request.forbidden", "a wrong place"), "a wrong place\n\nhint: do"),
+        (Refusal(403, "request.forbidden", "a wrong host\n\nhint: --public-url"), "a wrong host\n\nhint: --public-url"),
+        (Refusal(404, "api.not_found", "no such api\n\nhint: look"), "no such api\n\nhint: look"),
+    ],
+)
+def test_who_asks_without_the_right_key_is_told_how_to_give_it(
+    operator: StubOperator, refusal: Refusal, shown: str
+) -> None:
+    operator.answers["GET /_cortex/info"] = refusal
+
+    with OperatorClient(operator.address, key_hint="do") as client, pytest.raises(CortexError) as error:
+        client.info()
+
+    assert shown == str(error.value)
+
+
 @pytest.mark.parametrize("answer", [b"<html>hello", bad_gateway])
 def test_another_server_is_recognised(operator: StubOperator, client: OperatorClient, answer: object) -> None:
     operator.answers["GET /_cortex/info"] = answer
@@ -144,3 +169,9 @@ def test_an_operator_that_goes_away_mid_stream(operator: StubOperator, client: O
         received.extend(client.logs("http://h/iris", "1", follow=True))
 
     assert b"".join(received) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "line\nbreak"])
+def test_a_key_that_fits_into_no_header_is_refused(key: str) -> None:
+    with pytest.raises(InvalidRequest, match="an API key is made of ASCII"):
+        OperatorClient("http://127.0.0.1:1", key)

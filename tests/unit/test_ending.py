@@ -14,6 +14,11 @@ from cortex.domain.ending import Exit
         ("was lost", Exit(status=None)),
         ("ran out of memory and was killed", Exit(status=-9, is_out_of_memory=True)),
         ("ran out of memory and was killed", Exit(status=None, is_out_of_memory=True)),
+        (
+            "ran out of memory: it is limited to 512Mi (compute.mem)",
+            Exit(status=-9, is_out_of_memory=True, mem_limit_bytes=512 * 2**20),
+        ),
+        ("was killed by signal 9 (SIGKILL)", Exit(status=-9, mem_limit_bytes=512 * 2**20)),
         ("could not be started: no such file", Exit(status=127, detail="could not be started: no such file")),
         ("ended with the machine", Exit(status=None, detail="ended with the machine")),
     ],

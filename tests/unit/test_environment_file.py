@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from stub_operator import StubOperator, cortex
+from stub_operator import Refusal, StubOperator, cortex
 
 from cortex.cli.environments import (
     Environment,
@@ -128,13 +128,25 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
 
 def test_configure_keeps_the_environment_and_says_who_answers() -> None:
     with StubOperator() as operator:
-        result = cortex("env", "configure", "here", "--operator-endpoint", operator.address, "--api-key", "the key")
+        operator.answers["GET /_cortex/apis"] = []
+        result = cortex("env", "configure", "here", "--operator-endpoint", operator.address, "--api-key", "the-key")
 
     assert result.exit_code == 0
     assert result.stdout == "configured here environment\n"
     assert f"operator 0.1.0 answers at {operator.address}\n" == result.stderr
-    assert operator.requests[0].headers["Authorization"] == "Bearer the key"
+    assert operator.requests[0].headers["Authorization"] == "Bearer the-key"
     assert operator.address == read_environments().find("here").operator_endpoint
+
+
+@pytest.mark.parametrize(("code", "kind"), [(401, "request.unauthorized"), (403, "request.forbidden")])
+def test_configure_says_that_a_key_is_missing_or_wrong_and_how_to_give_another(code: int, kind: str) -> None:
+    with StubOperator() as operator:
+        operator.answers["GET /_cortex/apis"] = Refusal(code, kind, "not this key\n\nhint: --api-key KEY")
+        result = cortex("env", "configure", "here", "--operator-endpoint", operator.address, "--api-key", "the-key")
+
+    assert result.exit_code == 0
+    assert "warning: not this key\n\nhint: " in result.stderr
+    assert f"cortex env configure here --operator-endpoint {operator.address} --api-key KEY" in result.stderr
 
 
 def test_configure_works_although_nobody_answers_and_says_so() -> None:

@@ -1,14 +1,18 @@
 """All jobs of an operator: what fails for one of them, and what an earlier operator left."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cortex.domain.ending import Exit
 from cortex.domain.errors import EnvironmentFailed
-from cortex.domain.job import Job, JobStatus
+from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.engines.engine import Engine, WorkerOrder
+from cortex.enqueuing.events import Enqueued, EnqueuingFailed, FileBegun, Progress, Restarted, Resume, SegmentCut
+from cortex.operator.enqueuing import Happening, JobEnqueuing
 from cortex.operator.jobs import Jobs
 from cortex.operator.submission import read_submission
 from cortex.operator.workers import WorkerSetup
@@ -42,6 +46,12 @@ class FailingLedger(MemoryLedger):
             raise OSError("No space left on device")
         super().add_worker(record)
 
+    def publish(self, job_id: str, segment: SegmentRange, **what: Any) -> Job:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("No space left on device")
+        return super().publish(job_id, segment, **what)
+
 
 class ReadyAtOnce:
     """Every environment is there already."""
@@ -74,12 +84,34 @@ class IdleEngine(Engine):
         pass
 
 
+class HeldEnqueuers:
+    """Cuts no file before it is told to, and then says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[Happening] = asyncio.Queue()
+        self.resumed: list[Resume | None] = []
+        self.is_over = False
+
+    async def enqueue(self, source, folder, *, allowed=None, resume=None):
+        self.resumed.append(resume)
+        try:
+            while True:
+                happening = await self.told.get()
+                yield happening
+                if isinstance(happening, Enqueued | EnqueuingFailed):
+                    return
+        finally:
+            self.is_over = True
+
+
 class Story:
     def __init__(self, root: Path, ledger: FailingLedger) -> None:
         self.ledger = ledger
         self.later: list[Callable[[], None]] = []
+        self.enqueuers = HeldEnqueuers()
         self.jobs = Jobs(
             ledger=ledger,
+            enqueuing=JobEnqueuing(ledger=ledger, enqueuers=self.enqueuers, allowed=None),
             root=root,
             preparation=ReadyAtOnce(),
             now_ns=lambda: 1,
@@ -94,6 +126,33 @@ class Story:
         job = self.jobs.submit(name, VERSION, submission, self.jobs.write_dataset(name, submission))
         self.jobs.enqueue(job)
         return name
+
+    def submit_files(self) -> str:
+        submission = read_submission(b'{"workers": 1, "delimited_files": {"s3_paths": ["/data/"]}}')
+        name = self.jobs.new_job_id()
+        job = self.jobs.submit(name, VERSION, submission, self.jobs.write_dataset(name, submission))
+        self.jobs.enqueue(job)
+        return name
+
+    def cut(self, job: str, number: int) -> SegmentCut:
+        """Write a Segment of two Batches, as an enqueuer does, and give what it says of it."""
+        for path in (self.jobs.folder(job).states(number), self.jobs.folder(job).payload(number)):
+            path.write_bytes(bytes(2))
+        segment = SegmentRange(number=number, first=2 * number, count=2)
+        return SegmentCut(segment=segment, items=2, cursor={"number": number})
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0)
+
+    def status(self, job: str) -> JobStatus:
+        found = self.ledger.job(job)
+        assert found is not None
+        return found.status
+
+    def log(self, job: str) -> list[str]:
+        return self.jobs.folder(job).log.read_text().splitlines()
 
     def started(self) -> None:
         self.jobs.worker_started(self.engine.ordered[-1], pid=1, process_started_at=1.0, supervisor="s")
@@ -176,3 +235,104 @@ def test_the_dataset_of_a_submission_that_was_never_recorded_is_removed(story: S
     Story(tmp_path, story.ledger).jobs.recover("boot")
 
     assert not story.jobs.folder(name).root.exists()
+
+
+def test_a_job_runs_once_all_its_files_are_enqueued(story: Story) -> None:
+    async def tell() -> None:
+        job = story.submit_files()
+        told = [FileBegun(url="/data/a"), Progress(files=1, batches=2), story.cut(job, 0)]
+        for happening in told:
+            story.enqueuers.told.put_nowait(happening)
+        await story.until(lambda: len(story.ledger.segments(job)) == 1)
+        assert story.jobs.enqueuing.progress(job) == Progress(files=1, batches=2)
+        assert Counts(in_queue=2) == story.jobs.counts(story.jobs.job("api", job))
+        assert story.status(job) is JobStatus.ENQUEUING
+
+        for happening in (story.cut(job, 1), Restarted(how="was killed"), Enqueued(files=1)):
+            story.enqueuers.told.put_nowait(happening)
+        await story.until(lambda: story.status(job) is JobStatus.RUNNING)
+
+        assert story.jobs.enqueuing.progress(job) is None
+        assert Counts(in_queue=4) == story.jobs.counts(story.jobs.job("api", job))
+        assert len(story.engine.ordered) == 1
+        assert story.log(job) == [
+            "started enqueuing batches to queue",
+            "enqueuing contents from file /data/a",
+            "the enqueuing process was killed, and is started again",
+            "completed enqueuing a total of 4 batches",
+            "spinning up workers...",
+        ]
+
+    asyncio.run(tell())
+
+
+def test_a_job_whose_files_cannot_be_enqueued_ends_with_the_reason(story: Story) -> None:
+    async def tell() -> None:
+        job, ended = story.submit_files(), list[str]()
+        story.jobs.watch(job, lambda: ended.append(job))
+        for happening in (story.cut(job, 0), EnqueuingFailed(reason="/data/a, line 3: is no JSON")):
+            story.enqueuers.told.put_nowait(happening)
+
+        await story.until(lambda: ended == [job])
+
+        failed = story.jobs.job("api", job)
+        assert failed.status is JobStatus.ENQUEUE_FAILED
+        assert failed.status_reason == "/data/a, line 3: is no JSON"
+        assert Counts(in_queue=2) == failed.final_counts
+        assert story.log(job)[-1] == "failed to enqueue all batches: /data/a, line 3: is no JSON"
+        assert story.engine.ordered == []
+
+    asyncio.run(tell())
+
+
+def test_a_job_may_be_stopped_while_it_is_enqueued(story: Story) -> None:
+    async def tell() -> None:
+        job, ended = story.submit_files(), list[str]()
+        story.enqueuers.told.put_nowait(story.cut(job, 0))
+        await story.until(lambda: len(story.ledger.segments(job)) == 1)
+
+        for _ in range(2):
+            story.jobs.stop(job, lambda: ended.append(job))
+        await story.until(lambda: ended == [job, job])
+
+        assert story.enqueuers.is_over
+        assert story.status(job) is JobStatus.STOPPED
+        assert Counts(in_queue=2) == story.jobs.job("api", job).final_counts
+
+    asyncio.run(tell())
+
+
+def test_the_next_operator_goes_on_after_the_last_segment(story: Story, tmp_path: Path) -> None:
+    async def tell() -> None:
+        job = story.submit_files()
+        story.enqueuers.told.put_nowait(story.cut(job, 0))
+        await story.until(lambda: len(story.ledger.segments(job)) == 1)
+        await story.jobs.enqueuing.close()
+
+        following = Story(tmp_path, story.ledger)
+        following.jobs.recover("boot")
+        for happening in (following.cut(job, 1), Enqueued(files=1)):
+            following.enqueuers.told.put_nowait(happening)
+        await following.until(lambda: following.status(job) is JobStatus.RUNNING)
+
+        assert [None] == story.enqueuers.resumed
+        assert [Resume(number=1, first=2, cursor={"number": 0})] == following.enqueuers.resumed
+        assert following.jobs.job("api", job).total_batch_count == 4
+
+    asyncio.run(tell())
+
+
+def test_a_segment_is_published_once_that_is_possible(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cortex.operator.enqueuing._RETRY_SECONDS", 0)
+
+    async def tell() -> None:
+        job = story.submit_files()
+        story.ledger.failures = 3
+        for happening in (story.cut(job, 0), Enqueued(files=1)):
+            story.enqueuers.told.put_nowait(happening)
+
+        await story.until(lambda: story.status(job) is JobStatus.RUNNING)
+
+        assert len(story.ledger.segments(job)) == 1
+
+    asyncio.run(tell())

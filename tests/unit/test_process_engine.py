@@ -1,13 +1,18 @@
-"""The engine of one machine: the supervisors that it starts one after the other."""
+"""The engine of one machine: the supervisors that it starts one after the other, and who it lets in."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
-from cortex.engines.engine import WorkerOrder
+from cortex.engines.engine import Needs, WorkerOrder
+from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
 
 
@@ -16,6 +21,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.exited: list[str] = []
+        self.endings: dict[str, Exit] = {}
 
     def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
         pass
@@ -25,17 +31,62 @@ class Heard:
 
     def worker_exited(self, worker: str, ending: Exit) -> None:
         self.exited.append(worker)
+        self.endings[worker] = ending
 
 
 class Peer:
+    """A supervisor that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Frame] = []
+
     def send(self, frame: Frame) -> None:
-        pass
+        self.heard.append(frame)
+
+    @property
+    def started(self) -> list[str]:
+        return [frame["order"]["worker"] for frame in self.heard if frame["type"] == "start"]
 
 
-def order(worker: str, folder: Path) -> WorkerOrder:
+class Story:
+    """An engine on a machine of two cores and two GPUs, and the time that passes."""
+
+    def __init__(self, folder: Path, *, gpus: tuple[str, ...] = ("0", "1"), keep_warm_seconds: float = 600) -> None:
+        self.folder = folder
+        self.timers: list[Callable[[], None]] = []  # how long a supervisor may take to come
+        self.soon: list[Callable[[], None]] = []
+        self.heard = Heard()
+        self.engine = ProcessEngine(
+            channel=folder / "nobody.sock",
+            log=folder / "supervisor.log",
+            log_limit_bytes=1000,
+            keep_warm_seconds=keep_warm_seconds,
+            call_later=lambda seconds, call: (self.timers if seconds > 1 else self.soon).append(call) or (lambda: None),
+            listener=self.heard,
+            places=Places(millicores=2000, mem_bytes=2**30, devices=gpus, most_workers=256),
+        )
+
+    def connect(self, pid: int = 1, *workers: Frame) -> Peer:
+        peer = Peer()
+        self.engine.supervisor_connected(peer, {"supervisor": "s", "pid": pid, "workers": list(workers)})
+        return peer
+
+    def order(self, worker: str, **needs: int) -> None:
+        self.engine.start(order(worker, self.folder, Needs(**needs)))
+
+    def exited(self, worker: str, **more: Any) -> None:
+        self.engine.supervisor_says({"type": "exited", "worker": worker, "exit_status": 0, **more})
+
+    def time_passes(self) -> None:
+        due, self.soon[:] = list(self.soon), []
+        for call in due:
+            call()
+
+
+def order(worker: str, folder: Path, needs: Needs | None = None) -> WorkerOrder:
     return WorkerOrder(
         worker=worker,
-        job_id="j",
+        job_id=worker[0],
         folder=folder,
         log=folder / "log",
         python=Path("python"),
@@ -44,37 +95,159 @@ def order(worker: str, folder: Path) -> WorkerOrder:
         python_path=None,
         inherited={},
         env={},
+        needs=needs or Needs(),
     )
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+CORE = {"millicores": 1000}
 
 
 def test_a_supervisor_is_given_up_at_the_end_of_its_own_time_only(tmp_path: Path) -> None:
-    timers: list[Callable[[], None]] = []  # how long a supervisor may take to come
-    soon: list[Callable[[], None]] = []
-    heard = Heard()
-    engine = ProcessEngine(
-        channel=tmp_path / "nobody.sock",
-        log=tmp_path / "supervisor.log",
-        log_limit_bytes=1000,
-        keep_warm_seconds=0,
-        call_later=lambda seconds, call: (timers if seconds > 1 else soon).append(call) or (lambda: None),
-        listener=heard,
-    )
-    engine.start(order("first", tmp_path))
-    (first,) = psutil.Process().children()
-    peer = Peer()
-    engine.supervisor_connected(peer, {"supervisor": "s", "pid": first.pid, "workers": []})
-    engine.supervisor_says({"type": "exited", "worker": "first", "exit_status": 0})
+    story = Story(tmp_path, keep_warm_seconds=0)
+    engine = story.engine
+    story.order("first")
+    (first,) = [child for child in psutil.Process().children() if "supervisor" in child.cmdline()]
+    peer = story.connect(first.pid)
+    story.exited("first")
     engine.idle()
     first.kill()
     engine.supervisor_lost(peer)
-    while soon:  # until the killed one is gone
-        soon.pop()()
-    engine.start(order("second", tmp_path))
+    while story.soon:  # until the killed one is gone
+        story.time_passes()
+    story.order("second")
 
-    timers[0]()  # the first one's time is over
-    too_early = list(heard.exited)
-    timers[1]()
+    story.timers[0]()  # the first one's time is over
+    too_early = list(story.heard.exited)
+    story.timers[1]()
     engine.end()
 
     assert too_early == ["first"]
-    assert heard.exited == ["first", "second"]
+    assert story.heard.exited == ["first", "second"]
+
+
+def test_a_worker_starts_when_there_is_room_beside_all_others(story: Story) -> None:
+    peer = story.connect()
+    for worker in ("a1", "a2", "a3", "b1"):
+        story.order(worker, **CORE)
+    before = list(peer.started)
+
+    story.exited("a1")
+
+    assert ["a1", "a2"] == before
+    assert ["a1", "a2", "b1"] == peer.started
+    assert [True, False] == [story.engine.has_place(worker) for worker in ("b1", "a3")]
+    assert "each needs 1 cpu, and 2 of the machine's 2 are taken" == story.engine.shortage(Needs(**CORE))
+
+
+def test_a_worker_that_waits_is_withdrawn_and_told_a_moment_later(story: Story) -> None:
+    peer = story.connect()
+    for worker in ("a1", "a2", "a3"):
+        story.order(worker, **CORE)
+
+    story.engine.stop("a3", at_once=True)
+    at_once = list(story.heard.exited)
+    story.time_passes()
+    story.exited("a1")
+
+    assert ([], ["a3", "a1"]) == (at_once, story.heard.exited)
+    assert ["a1", "a2"] == peer.started
+
+
+def test_what_a_worker_was_given_counts_for_the_next_operator_too(story: Story, tmp_path: Path) -> None:
+    peer = story.connect()
+    story.order("a1", millicores=1000, mem_bytes=2**29, gpus=1)
+    (frame,) = peer.heard
+    following = Story(tmp_path)
+
+    child = {"worker": "a1", "pid": None, "exit_status": None, "place": frame["place"]}
+    peer = following.connect(1, child)
+    following.order("b1", **CORE, gpus=1)
+    following.order("b2", **CORE)
+    (other,) = peer.heard
+    following.exited("a1", exit_status=-9, out_of_memory=True)
+
+    assert ("0", "1") == (frame["order"]["env"]["CUDA_VISIBLE_DEVICES"], other["order"]["env"]["CUDA_VISIBLE_DEVICES"])
+    assert ["b1", "b2"] == peer.started
+    cause = "ran out of memory: it is limited to 512Mi (compute.mem)"
+    assert cause == following.heard.endings["a1"].cause
+
+
+def test_a_worker_without_gpus_finds_none_where_there_are_some(story: Story, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with_none = Story(tmp_path / "other", gpus=())
+    started = []
+    for each in (story, with_none):
+        peer = each.connect()
+        each.order("a1")
+        started += peer.heard
+
+    assert [{"CUDA_VISIBLE_DEVICES": ""}, {}] == [frame["order"]["env"] for frame in started]
+    assert [{"CUDA_VISIBLE_DEVICES": ""}, {}] == [frame["env"] for frame in started]
+
+
+@pytest.fixture
+def earlier(story: Story) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like the supervisor of an earlier operator, and does nothing."""
+    wait = "print('there', flush=True); import sys; sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", wait, "supervisor", str(story.engine.channel), "s"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"there\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_nobody_gets_a_place_before_the_supervisor_of_an_earlier_operator_has_told_whom_it_has(
+    story: Story, earlier: subprocess.Popen[bytes]
+) -> None:
+    story.engine.recover()
+    story.order("b1", millicores=2000)
+    story.time_passes()
+    other = story.connect(earlier.pid + 1)
+    before = list(other.started)
+    place = {"job_id": "a", "millicores": 1000, "mem_bytes": 0, "gpus": 0, "devices": []}
+    child = {"worker": "a1", "pid": None, "exit_status": None, "place": place}
+
+    peer = story.connect(earlier.pid, child)
+    still = [*other.started, *peer.started]
+    story.exited("a1")
+
+    assert ([], []) == (before, still)
+    assert ["b1"] == [*other.started, *peer.started]
+
+
+def test_a_supervisor_of_an_earlier_operator_that_is_gone_is_not_waited_for(
+    story: Story, earlier: subprocess.Popen[bytes]
+) -> None:
+    peer = story.connect()
+    story.engine.recover()
+    story.order("b1")
+    before = list(peer.started)
+
+    earlier.kill()
+    earlier.communicate()
+    story.time_passes()
+
+    assert ([], ["b1"]) == (before, peer.started)
+
+
+def test_a_supervisor_of_an_earlier_operator_that_does_not_come_back_is_killed(
+    story: Story, earlier: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex.engines.processes._RETURN_SECONDS", -1.0)
+    peer = story.connect()
+    story.engine.recover()
+    story.order("b1")
+
+    earlier.communicate()  # until it is dead
+    story.time_passes()
+
+    assert ["b1"] == peer.started

@@ -1,6 +1,6 @@
 import pytest
 
-from cortex.domain.quantity import read_bytes, read_cores
+from cortex.domain.quantity import read_bytes, read_cores, write_bytes
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,13 @@ def test_booleans_and_endless_numbers_are_not_cores(value):
 def test_amounts_have_bounds(value, why):
     with pytest.raises(ValueError, match=why):
         read_bytes(value)
+
+
+@pytest.mark.parametrize("text", ["512Mi", "2Gi", "1536Mi", "129M", "20Mi", "1Ti", "3G", "1000Ki", "7"])
+def test_bytes_are_written_as_they_were_read(text):
+    assert text == write_bytes(read_bytes(text))
+
+
+def test_bytes_are_written_in_the_largest_unit():
+    assert "1Gi" == write_bytes(read_bytes("1024Mi"))
+    assert "0" == write_bytes(0)

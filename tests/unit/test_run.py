@@ -278,6 +278,46 @@ def test_the_first_workers_that_cannot_start_end_the_job(tmp_path: Path) -> None
     assert story.ended[0].status_reason == "no worker could start: ValueError: no"
 
 
+def test_workers_that_run_out_of_memory_before_any_batch_end_the_job_with_that_reason(story: Story) -> None:
+    for _ in range(3):
+        worker = story.engine.ordered[-1]
+        story.started(worker)
+        story.run.worker_drained(worker)
+        story.run.worker_exited(worker, Exit(status=-9, is_out_of_memory=True, mem_limit_bytes=2**29))
+
+    assert [job.status for job in story.ended] == [JobStatus.WORKER_OOM]
+    reason = "no worker could go on: the last one ran out of memory: it is limited to 512Mi (compute.mem)"
+    assert (story.ended[0].status_reason or "").startswith(reason)
+
+
+def test_a_death_that_the_job_has_got_over_is_not_its_reason_later(tmp_path: Path) -> None:
+    story = Story(tmp_path, batches=10)
+    worker = story.engine.ordered[-1]
+    story.started(worker)
+    story.leave(worker, status=7)
+    worker = story.engine.ordered[-1]
+    story.started(worker)
+    story.finish_lease(worker, story.ready(worker, has_hook=False))
+    for _ in range(3):
+        worker = story.engine.ordered[-1]
+        story.started(worker)
+        story.leave(worker, status=9)
+
+    assert [job.status for job in story.ended] == [JobStatus.WORKER_ERROR]
+    assert "exited with code 9" in (story.ended[0].status_reason or "")
+
+
+def test_a_worker_that_is_found_in_a_batch_counts_as_running(story: Story) -> None:
+    (worker,) = story.engine.ordered
+    story.started(worker)
+    story.ready(worker, has_hook=False)
+
+    story.operator()
+    story.started(worker)  # its supervisor speaks for it
+
+    assert story.run.roll_call().counts["running"] == 1
+
+
 def test_a_stopped_job_ends_only_when_every_worker_is_gone(tmp_path: Path) -> None:
     story = Story(tmp_path, batches=10, workers=2)
     first, second = story.engine.ordered

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cortex.domain.batch import MAX_BATCH_BYTES
 from cortex.domain.errors import InvalidSubmission, TooLarge
+from cortex.domain.source import FileSource, SourceKind
 from cortex.operator.submission import MAX_REQUEST_BYTES, Submission, read_submission
 from cortex.predictor import merge_config
 
@@ -36,6 +37,10 @@ NEARLY_REQUESTS = st.fixed_dictionaries(
 LITTLE_MISTAKES = st.sampled_from(list('{}[]",:0123456789eE+-.\\ \nutnfa\x00')) | st.just("\\ud800") | st.just("1e999")
 
 
+def files(section: Any, kind: str = "delimited_files") -> dict[str, Any]:
+    return {"workers": 1, kind: section}
+
+
 def read(request: Any) -> Submission:
     return read_submission(json.dumps(request).encode())
 
@@ -52,6 +57,23 @@ def test_a_request_becomes_batches_of_json_arrays():
     assert submission == Submission(
         workers=3, config={"k": 1}, batch_size=2, item_count=3, batches=[b'[1,"b"]', b'[{"c": []}]']
     )
+
+
+def test_a_request_may_name_files():
+    lister = {"s3_paths": ["s3://b/k", "/data"], "includes": ["**.jpg"], "excludes": ["**_3.jpg"], "batch_size": 2}
+    upload = f"upload://{'0a' * 16}/items.jsonl"
+
+    listed = read(files(lister, "file_path_lister")).source
+    delimited = read(files({"s3_paths": [upload]})).source
+
+    assert listed == FileSource(
+        kind=SourceKind.FILE_PATH_LISTER,
+        paths=("s3://b/k", "/data"),
+        includes=("**.jpg",),
+        excludes=("**_3.jpg",),
+        batch_size=2,
+    )
+    assert delimited == FileSource(kind=SourceKind.DELIMITED_FILES, paths=(upload,), batch_size=1)
 
 
 @given(st.lists(JSON, min_size=1, max_size=20), st.integers(1, 25))
@@ -142,8 +164,12 @@ def test_what_is_nested_too_deeply_is_refused(body, depth):
         ('workers: got `"2"`, must be', {**VALID, "workers": "2"}),
         ("workers: got `null`, must be", {**VALID, "workers": None}),
         ("config: got `[1]`, must be", {**VALID, "config": [1]}),
-        ("the dataset is missing: give `item_list`", {"workers": 1}),
-        ("the dataset is missing: give `item_list`", {"workers": 1, "item_list": None}),
+        (
+            "the dataset must be exactly one of `item_list`, `file_path_lister`, `delimited_files`; got none",
+            {"workers": 1},
+        ),
+        ("`delimited_files`; got none", {"workers": 1, "item_list": None}),
+        ("got `item_list` and `delimited_files`", {**VALID, "delimited_files": {"s3_paths": ["s3://bucket"]}}),
         ("item_list: got `[1]`, must be", {"workers": 1, "item_list": [1]}),
         ("item_list.items: is required", {"workers": 1, "item_list": {"batch_size": 1}}),
         ("item_list.items: must have at least one item", {"workers": 1, "item_list": {"items": [], "batch_size": 1}}),
@@ -152,8 +178,21 @@ def test_what_is_nested_too_deeply_is_refused(body, depth):
         ("item_list.batch_size: is required", {"workers": 1, "item_list": {"items": [1]}}),
         ("item_list.batch_size: got `0`, must be", {"workers": 1, "item_list": {"items": [1], "batch_size": 0}}),
         ('item_list.batch_size: got `"1"`, must be', {"workers": 1, "item_list": {"items": [1], "batch_size": "1"}}),
-        ("delimited_files: is not supported yet", {"workers": 1, "delimited_files": {"s3_paths": []}}),
-        ("file_path_lister: is not supported yet", {**VALID, "file_path_lister": {}}),
+        ("delimited_files: got `7`, must be an object", files(7)),
+        ("delimited_files.s3_paths: is required", files({})),
+        ("delimited_files.s3_paths: must have at least one path", files({"s3_paths": []})),
+        ('delimited_files.s3_paths: got `"s3://b"`, must be a list', files({"s3_paths": "s3://b"})),
+        ("delimited_files.s3_paths[1]: got `1`, must be text", files({"s3_paths": ["/a", 1]})),
+        ("delimited_files.s3_paths[1]: `a/b` is not absolute; must be s3://", files({"s3_paths": ["/a", "a/b"]})),
+        ("delimited_files.s3_paths[0]: `s3://` names no bucket", files({"s3_paths": ["s3://"]})),
+        ("delimited_files.s3_paths[0]: `ftp://` is not known; must be s3://", files({"s3_paths": ["ftp://a/b"]})),
+        ("delimited_files.s3_paths[0]: `upload://` is not known", files({"s3_paths": ["upload://short/x"]})),
+        ("delimited_files.s3_paths[0]: `s3://` must not be followed by a user", files({"s3_paths": ["s3://a:b@c/d"]})),
+        ("delimited_files.includes[1]: character 1: `[` is not closed", files({"includes": ["**", "["]})),
+        ("delimited_files.excludes[0]: got `null`, must be text", files({"excludes": [None]})),
+        ('delimited_files.includes: got `"**"`, must be a list', files({"includes": "**"})),
+        ("delimited_files.batch_size: got `0`, must be at least 1", files({"batch_size": 0})),
+        ("file_path_lister.batch_size: is required", files({"s3_paths": ["/a"]}, "file_path_lister")),
     ],
 )
 def test_a_problem_is_named_by_its_path_with_what_was_got_and_what_is_allowed(said, request_):
@@ -164,13 +203,16 @@ def test_a_problem_is_named_by_its_path_with_what_was_got_and_what_is_allowed(sa
     ("said", "request_"),
     [
         (
-            "worker: unknown field; did you mean `workers`? (allowed: config, item_list, workers)",
+            "worker: unknown field; did you mean `workers`? (allowed: config, delimited_files,",
             {**VALID, "worker": 1},
         ),
         ("Config: unknown field; did you mean `config`?", {**VALID, "Config": {}}),
         ("WORKERS: unknown field; did you mean `workers`?", {**VALID, "WORKERS": 1}),
         ("itemList: unknown field; did you mean `item_list`?", {**VALID, "itemList": {}}),
-        ("zzz: unknown field (allowed: config, item_list, workers)", {**VALID, "zzz": 1}),
+        (
+            "zzz: unknown field (allowed: config, delimited_files, file_path_lister, item_list, workers)",
+            {**VALID, "zzz": 1},
+        ),
         (
             "item_list.item: unknown field; did you mean `items`? (allowed: batch_size, items)",
             {"workers": 1, "item_list": {**ITEM_LIST, "item": 1}},

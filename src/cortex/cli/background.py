@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cortex.domain.errors import OperatorUnreachable, StartRefused
+from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -132,6 +133,7 @@ class LocalOperator:
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
+                        env=_without_keys(os.environ),
                         cwd=self.data_dir,  # `-m` imports from here first, and the user's folder may hold a `cortex`
                         pass_fds=(writing,),
                         start_new_session=True,
@@ -151,6 +153,11 @@ class LocalOperator:
             log.seek(start)
             lines = log.read().decode(errors="replace").splitlines()
         return "\n".join(lines[-_LOG_LINES:])
+
+
+def _without_keys(variables: Mapping[str, str]) -> dict[str, str]:
+    """Leave keys out: all shells of this user share the operator of `local`, whether they have set one or not."""
+    return {name: value for name, value in variables.items() if name not in (KEY_VARIABLE, FILE_VARIABLE)}
 
 
 def _end(pid: int) -> bool:

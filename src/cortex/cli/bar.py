@@ -1,14 +1,14 @@
-"""A progress bar for a job."""
+"""Progress bars: of a job, and of an upload."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cortex.answers import JobFacts
 from cortex.cli.pace import Pace
-from cortex.cli.views import failed_count, has_ended, status_text, succeeded_count, total_count
+from cortex.cli.views import enqueuing_text, failed_count, has_ended, status_text, succeeded_count, total_count
 
 
 @contextmanager
@@ -17,8 +17,7 @@ def progress_bar() -> Iterator[Callable[[JobFacts], None]]:
     console = Console(stderr=True)
     columns = [
         TextColumn("{task.description}"),
-        # Narrower where the texts need the room, and in a colour that every terminal has.
-        BarColumn(max(10, min(40, console.width - 60)), complete_style="green", finished_style="green"),
+        _bar(console),
         TextColumn("{task.fields[counts]}"),
     ]
     pace = Pace()
@@ -29,7 +28,24 @@ def progress_bar() -> Iterator[Callable[[JobFacts], None]]:
             # Without a total the bar only swings: before the count is final, a share of it would be a lie.
             share = total_count(job) if "start_time" in job or has_ended(job) else None
             succeeded, failed = succeeded_count(job), failed_count(job)
-            counts = f"{succeeded}/{total_count(job)}" + (f", {failed} failed" if failed else "") + pace.text(job)
+            counts = enqueuing_text(job) or (
+                f"{succeeded}/{total_count(job)}" + (f", {failed} failed" if failed else "") + pace.text(job)
+            )
             progress.update(bar, description=status_text(job), completed=succeeded + failed, total=share, counts=counts)
 
         yield show
+
+
+@contextmanager
+def upload_bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar on stderr; what is yielded is told how many more bytes the operator has."""
+    console = Console(stderr=True)
+    columns = [TextColumn("uploading"), _bar(console), DownloadColumn(binary_units=True), TimeRemainingColumn()]
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("uploading", total=total_bytes)
+        yield lambda more_bytes: progress.update(bar, advance=more_bytes)
+
+
+def _bar(console: Console) -> BarColumn:
+    """Give a bar that is narrower where the texts need the room, in a colour that every terminal has."""
+    return BarColumn(max(10, min(40, console.width - 60)), complete_style="green", finished_style="green")

@@ -2,12 +2,11 @@
 
 import click
 
-from cortex.cli.connection import local_operator
+from cortex.cli.connection import client_of, local_operator
 from cortex.cli.environments import LOCAL, Environment, read_environments
 from cortex.cli.group import PrefixGroup
 from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.tables import facts
-from cortex.client import OperatorClient
 from cortex.domain.errors import InvalidRequest, OperatorUnreachable
 
 
@@ -42,7 +41,7 @@ def info(environment_name: str | None, output: str) -> None:
     """Describe the operator."""
     environment = read_environments().find(environment_name)
     address, pid = _whereabouts(environment)
-    with OperatorClient(address, environment.api_key) as client:
+    with client_of(environment, address) as client:
         answer = client.info()
     if output == "json":
         write_json({"pid": pid, **answer} if pid else answer)

@@ -1,5 +1,6 @@
 """From the environment that a command names to a client of its operator."""
 
+import os
 from dataclasses import dataclass
 
 from cortex import __version__
@@ -65,8 +66,23 @@ def local_operator() -> LocalOperator:
 
 def _connection(environment: Environment, default: str) -> Connection:
     address = environment.operator_endpoint or _local_address()
-    client = OperatorClient(address, environment.api_key)
+    client = client_of(environment, address)
     return Connection(environment=environment, client=client, is_default=environment.name == default)
+
+
+def client_of(environment: Environment, address: str) -> OperatorClient:
+    """Give a client of the operator of an environment that is at this address."""
+    # One that was started in the foreground on the data of `local` may ask for a key; that in the background does not.
+    api_key = os.environ.get("CORTEX_API_KEY") if environment.is_local else environment.api_key
+    return OperatorClient(address, api_key or None, key_hint=_key_hint(environment))
+
+
+def _key_hint(environment: Environment) -> str:
+    if environment.is_local:
+        return "its operator was started with a key: set `CORTEX_API_KEY` to that"
+    key = "another key" if environment.api_key else "a key"
+    endpoint = f"--operator-endpoint {environment.operator_endpoint}"
+    return f"give `{environment.name}` {key}: `cortex env configure {environment.name} {endpoint} --api-key KEY`"
 
 
 def _local_address() -> str:

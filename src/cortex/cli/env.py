@@ -4,13 +4,12 @@ import sys
 
 import click
 
-from cortex.cli.connection import local_operator
+from cortex.cli.connection import client_of, local_operator
 from cortex.cli.environments import Environment, parse_endpoint, read_environments, write_environments
 from cortex.cli.group import PrefixGroup
 from cortex.cli.options import output_option, talk, write_json
 from cortex.cli.tables import facts
-from cortex.client import OperatorClient
-from cortex.domain.errors import CortexError
+from cortex.domain.errors import CortexError, Forbidden, Unauthorized
 
 
 @click.group(cls=PrefixGroup)
@@ -21,20 +20,29 @@ def command() -> None:
 @command.command()
 @click.argument("name", metavar="NAME")
 @click.option("--operator-endpoint", metavar="URL", help="The operator's address.")
-@click.option("--api-key", metavar="KEY", help="The key that the operator asks for.")
+@click.option("--api-key", metavar="KEY", help="The operator's key; kept in a file that only you may read.")
 def configure(name: str, operator_endpoint: str | None, api_key: str | None) -> None:
-    """Add an environment, or change it."""
+    """Add an environment, or change it.
+
+    \b
+    cortex env configure prod --operator-endpoint https://cortex.example.com --api-key KEY
+    """
     if operator_endpoint is None:
         if not sys.stdin.isatty():
             raise click.UsageError("there is no terminal to ask on: give the --operator-endpoint")
         operator_endpoint = click.prompt("operator endpoint", err=True)
     address = parse_endpoint(operator_endpoint)
     environment = Environment(name=name, operator_endpoint=address, api_key=api_key)
+    client = client_of(environment, address)  # refuses a key that cannot be one
     write_environments(read_environments().with_environment(environment))
     click.echo(f"configured {name} environment")
     try:
-        with OperatorClient(address, api_key) as client:
-            talk(f"operator {client.health()['version']} answers at {address}")
+        with client:
+            version = client.health()["version"]
+            client.apis()  # what a wrong key would not be let see
+            talk(f"operator {version} answers at {address}")
+    except (Unauthorized, Forbidden) as error:
+        talk(f"warning: {error}")
     except CortexError as error:
         talk(f"warning: {error.message}")
 

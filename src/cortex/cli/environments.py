@@ -122,11 +122,11 @@ def write_environments(environments: Environments) -> None:
 def parse_endpoint(text: str) -> str:
     """Return the address of an operator as it is kept; raises InvalidRequest where it is none."""
     address = text.strip().rstrip("/")
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         is_valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number
-        is_valid = False
+    except ValueError:  # a port that is no number, or half of an IPv6 address
+        parts, is_valid = urlsplit(""), False
     if not is_valid or parts.query or parts.fragment or any(letter.isspace() for letter in address):
         raise InvalidRequest(
             f"`{text}` is not the address of an operator", hint="write it as http://HOST:PORT or https://HOST"

@@ -8,7 +8,7 @@ from functools import partial
 
 import click
 
-from cortex.answers import ApiSummary
+from cortex.answers import ApiSummary, JobFacts
 from cortex.cli.connection import Connection, connect, connect_to_all
 from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.views import api_view, apis_view, has_ended, job_line, job_view, shown_jobs
@@ -95,9 +95,14 @@ def _look_at_api(connection: Connection, name: str) -> Look:
 
 def _look_at_job(connection: Connection, endpoint: str, job_id: str) -> Look:
     job = connection.client.job(endpoint, job_id)
+    status = job["job_status"]
     return Look(
         answer=job,
         text=job_view(job, datetime.now(UTC)),
-        lines=[job_line(job["job_status"])],
-        is_last=has_ended(job["job_status"]),
+        lines=[job_line(status), *_reason(status)],
+        is_last=has_ended(status),
     )
+
+
+def _reason(status: JobFacts) -> list[str]:
+    return [f"reason: {status['status_reason']}"] if status.get("status_reason") else []

@@ -1,11 +1,21 @@
 """`cortex operator`"""
 
+import os
 from pathlib import Path
 
 import click
 
 from cortex.cli.environments import local_data_directory
-from cortex.settings import Settings, parse_size
+from cortex.operator.keys import FILE_VARIABLE, take_key
+from cortex.settings import (
+    DEFAULT_KEEP_JOBS,
+    Settings,
+    parse_keep_jobs,
+    parse_log_sink,
+    parse_public_url,
+    parse_size,
+)
+from cortex.web.guard import is_loopback
 from cortex.wiring import run_operator
 
 
@@ -26,6 +36,35 @@ from cortex.wiring import run_operator
     show_default="that of `local`",
     help="Where everything is kept.",
 )
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    envvar=FILE_VARIABLE,
+    show_default="the key in CORTEX_API_KEY, if there is one",
+    help="A file with the key that is asked of every caller; needed to listen beyond this machine.",
+)
+@click.option(
+    "--public-url",
+    metavar="URL",
+    envvar="CORTEX_OPERATOR_PUBLIC_URL",
+    help="The URL of a proxy in front of the operator, by which it is reached.",
+)
+@click.option(
+    "--allow-path",
+    "allowed_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    envvar="CORTEX_OPERATOR_ALLOW_PATH",
+    show_default="all on loopback, else none",
+    help="A folder on this machine that jobs may read files in, and write to; may be repeated.",
+)
+@click.option(
+    "--max-upload",
+    default="10GB",
+    metavar="SIZE",
+    envvar="CORTEX_OPERATOR_MAX_UPLOAD",
+    help="How much the files of a job that are uploaded may have.",
+)
 @click.option("--engine", default="processes", envvar="CORTEX_OPERATOR_ENGINE", help="Who runs the workers.")
 @click.option(
     "--keep-warm",
@@ -42,21 +81,58 @@ from cortex.wiring import run_operator
     envvar="CORTEX_OPERATOR_LOG_LIMIT",
     help="How large the log of a job may become.",
 )
+@click.option(
+    "--keep-jobs",
+    default=DEFAULT_KEEP_JOBS,
+    metavar="AGE,NUMBER",
+    envvar="CORTEX_OPERATOR_KEEP_JOBS",
+    help="How long, and how many of each API, jobs are kept after their end: 30d,1000 or 12h or 500 or all.",
+)
+@click.option(
+    "--log-sink",
+    metavar="PLACE",
+    envvar="CORTEX_OPERATOR_LOG_SINK",
+    help="Where the logs of jobs go besides: stdout, s3://bucket/prefix or file:///folder.",
+)
 @click.option("--ready-fd", type=int, hidden=True)
 def command(
-    host: str, port: int, data_dir: Path, engine: str, keep_warm: float, log_limit: str, ready_fd: int | None
+    *,
+    host: str,
+    port: int,
+    data_dir: Path,
+    api_key_file: Path | None,
+    public_url: str | None,
+    allowed_paths: tuple[Path, ...],
+    max_upload: str,
+    engine: str,
+    keep_warm: float,
+    log_limit: str,
+    keep_jobs: str,
+    log_sink: str | None,
+    ready_fd: int | None,
 ) -> None:
     """Run an operator in the foreground, until SIGTERM or Ctrl-C.
 
-    Each option is also an environment variable: CORTEX_OPERATOR_HOST and so on.
+    Each option is also an environment variable: CORTEX_OPERATOR_HOST and so on. SIZE is a number with a unit: 10GB.
+
+    \b
+    cortex operator --port 0 --data-dir /var/lib/cortex
+    cortex operator --host 0.0.0.0 --api-key-file key --allow-path /data
+    cortex operator --api-key-file key --public-url https://cortex.example.com
     """
     settings = Settings(
         host=host,
         port=port,
         data_dir=data_dir.absolute(),
+        api_key=take_key(api_key_file, os.environ),
+        public_url=parse_public_url(public_url) if public_url else None,
+        allowed_paths=tuple(path.resolve() for path in allowed_paths) or (None if is_loopback(host) else ()),
+        max_upload_bytes=parse_size(max_upload),
         engine=engine,
         keep_warm_seconds=keep_warm,
         log_limit_bytes=parse_size(log_limit),
+        keep_jobs=parse_keep_jobs(keep_jobs),
+        log_sink=parse_log_sink(log_sink) if log_sink else None,
         ready_fd=ready_fd,
     )
     run_operator(settings)

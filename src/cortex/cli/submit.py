@@ -1,51 +1,104 @@
 """`cortex submit`"""
 
+from typing import Any
+
 import click
 
+from cortex.answers import ApiSummary
 from cortex.cli.connection import Connection, connect
+from cortex.cli.dataset import Dataset
+from cortex.cli.dry_run import dry_run_view, joined
+from cortex.cli.job_request import Prepared
 from cortex.cli.options import environment_option, output_option, talk, write_json
 from cortex.cli.tables import hints
+from cortex.cli.upload import send
 from cortex.cli.wait import wait_for_job
-from cortex.domain.errors import InvalidSubmission
 
 
 @click.command()
 @click.argument("api_name", metavar="API")
-@click.argument("file", metavar="FILE")
+@click.argument("words", metavar="[FILE]", nargs=-1)
+@click.option("--items", metavar="FILE", help="The items: a file with one JSON value a line (`-` reads stdin).")
+@click.option("--files", metavar="PATH...", multiple=True, help="The items are the URLs of the files at these paths.")
+@click.option("--lines", metavar="PATH...", multiple=True, help="The items are the lines of these files, each JSON.")
+@click.option("--include", "includes", metavar="GLOB", multiple=True, help="Take only files that match one of these.")
+@click.option("--exclude", "excludes", metavar="GLOB", multiple=True, help="Leave out files that match one of these.")
+@click.option("--workers", metavar="N", type=click.IntRange(1), help="How many workers.  [default: 1]")
+@click.option("--batch-size", metavar="N", type=click.IntRange(1), help="How many items `predict` gets at a time.")
+@click.option("--config", metavar="NAME=VALUE", multiple=True, help="A field of the job's config; `a.b=1` sets b in a.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Check everything and count, but submit nothing.")
 @click.option("--wait", "is_waiting", is_flag=True, help="Show the job's progress, and fail unless it succeeds.")
 @environment_option
 @output_option
-def command(api_name: str, file: str, is_waiting: bool, environment_name: str | None, output: str) -> None:
-    """Submit the job that FILE describes as JSON (`-` reads stdin), and print its id."""
-    submission = _read(file)
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    api_name: str,
+    is_dry_run: bool,
+    is_waiting: bool,
+    environment_name: str | None,
+    output: str,
+    **options: Any,
+) -> None:
+    """Submit a job, and print its id.
+
+    FILE is the whole request as JSON (`-` reads stdin). Or name the dataset, and no request needs to be written:
+    --items, --files or --lines. A PATH is a URL (s3://, gs://, az://, file://), a file or a folder; what the operator
+    cannot see is uploaded. GLOBs match whole paths: `**.jpg`. Options that take many may be repeated.
+
+    \b
+    cortex submit digits job.json --wait
+    cortex submit digits --items items.jsonl --batch-size 32 --workers 4
+    cortex submit digits --files images/ --include '**.jpg' --batch-size 16
+    cortex submit digits --lines s3://bucket/urls/ --config threshold=0.5 --dry-run
+    """
+    if is_dry_run and is_waiting:
+        raise click.UsageError("--dry-run submits nothing that --wait could wait for")
+    dataset = Dataset(**options)
+    dataset.check()
+    prepare = dataset.read(context)
     connection = connect(environment_name)
     api = connection.api(api_name)
-    submitted = connection.client.submit(api["endpoint"], submission)
-    job_id = submitted["job_id"]
+    prepared = prepare(connection.client)
+    if is_dry_run:
+        _dry_run(connection, api, prepared, dataset.batch_size or 1, output)
+        return
+    if prepared.upload is not None:
+        send(connection.client, prepared.upload, can_resume=dataset.may_be_uploaded_again)
+    job_id = _submit(connection, api, prepared.request, output)
+    if is_waiting:
+        _wait(connection, api, job_id)
+    else:
+        talk("\n" + _next_commands(connection, api_name, job_id))
+
+
+def _dry_run(connection: Connection, api: ApiSummary, prepared: Prepared, batch_size: int, output: str) -> None:
+    parts = [] if prepared.counted is None else [prepared.counted]
+    if prepared.dry_request is not None:
+        parts.insert(0, connection.client.dry_run(api["endpoint"], prepared.dry_request))
+    counts = joined(parts, batch_size)
+    if output == "json":
+        write_json(counts)
+    else:
+        click.echo(dry_run_view(counts))
+
+
+def _submit(connection: Connection, api: ApiSummary, request: bytes, output: str) -> str:
+    submitted = connection.client.submit(api["endpoint"], request)
     if output == "json":
         write_json(submitted)
     else:
-        click.echo(job_id)
-    if not is_waiting:
-        talk("\n" + _next_commands(connection, api_name, job_id))
-        return
+        click.echo(submitted["job_id"])
+    return submitted["job_id"]
+
+
+def _wait(connection: Connection, api: ApiSummary, job_id: str) -> None:
     try:
         wait_for_job(connection, api, job_id)
     except KeyboardInterrupt:
-        talk("\nthe job goes on\n\n" + _next_commands(connection, api_name, job_id))
+        talk("\nthe job goes on\n\n" + _next_commands(connection, api["name"], job_id))
         raise
-
-
-def _read(file: str) -> bytes:
-    try:
-        with click.open_file(file, "rb") as opened:
-            submission: bytes = opened.read()
-    except OSError as error:
-        raise InvalidSubmission(
-            f"`{file}` cannot be read: {error.strerror}",
-            hint="FILE holds the job request as JSON; `-` reads it from stdin",
-        ) from error
-    return submission
 
 
 def _next_commands(connection: Connection, api_name: str, job_id: str) -> str:

@@ -53,10 +53,21 @@ def job_view(job: JobInfo, now: datetime) -> str:
 
 def job_line(status: JobFacts) -> str:
     """Say in one line where a job is: `running: 3/10 batches, 1 failed`."""
+    if enqueuing := enqueuing_text(status):
+        return f"{status_text(status)}: {enqueuing}"
     failed = failed_count(status)
     total = total_count(status)
     text = f"{status_text(status)}: {succeeded_count(status)}/{total} {'batch' if total == 1 else 'batches'}"
     return f"{text}, {failed} failed" if failed else text
+
+
+def enqueuing_text(status: JobFacts) -> str | None:
+    """Say how far the files of a job are enqueued: `listed 3 files, enqueued 10 batches`; None where nobody does."""
+    if "enqueuing" not in status:
+        return None
+    files, batches = status["enqueuing"]["files_listed"], status["enqueuing"]["batches_enqueued"]
+    listed = f"listed {files} {'file' if files == 1 else 'files'}"
+    return f"{listed}, enqueued {batches} {'batch' if batches == 1 else 'batches'}"
 
 
 def shown_jobs(jobs: Sequence[JobFacts]) -> list[JobFacts]:
@@ -146,7 +157,9 @@ def _batch_stats(status: JobFacts) -> str:
 
 def _worker_stats(status: JobFacts) -> str:
     if status["status"] == JobStatus.ENQUEUING:
-        return "still enqueuing, workers have not been allocated for this job yet"
+        waiting = "still enqueuing, workers have not been allocated for this job yet"
+        progress = enqueuing_text(status)
+        return f"{waiting}\n{progress}" if progress else waiting
     if "worker_counts" not in status:
         return "worker stats are not available because this job is not currently running"
     counts = status["worker_counts"]

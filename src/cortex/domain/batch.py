@@ -58,6 +58,7 @@ OFFSET_BYTES: Final = 4
 MAX_SEGMENT_BATCHES: Final = 1_000_000
 MAX_SEGMENT_BYTES: Final = 256 * 1024 * 1024
 MAX_BATCH_BYTES: Final = 256 * 1024
+MAX_REQUEST_BYTES: Final = 10 * 1024 * 1024  # a request that holds its items is smaller than this
 
 
 class HookState(IntEnum):

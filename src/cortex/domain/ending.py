@@ -3,6 +3,8 @@
 import signal
 from dataclasses import dataclass
 
+from cortex.domain.quantity import write_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
@@ -10,6 +12,7 @@ class Exit:
 
     status: int | None
     is_out_of_memory: bool = False
+    mem_limit_bytes: int | None = None
     is_charged: bool = True  # False where nothing that the Worker did can be the cause
     detail: str | None = None
 
@@ -19,7 +22,9 @@ class Exit:
         if self.detail is not None:
             return self.detail
         if self.is_out_of_memory:
-            return "ran out of memory and was killed"
+            if self.mem_limit_bytes is None:
+                return "ran out of memory and was killed"
+            return f"ran out of memory: it is limited to {write_bytes(self.mem_limit_bytes)} (compute.mem)"
         if self.status is None:
             return "was lost"
         if self.status >= 0:

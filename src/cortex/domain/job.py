@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from cortex.domain.source import FileSource
+
 
 class JobStatus(StrEnum):
     """Where a Job stands. The value is what the HTTP API shows, `text` what people read."""
@@ -87,6 +89,7 @@ class Job:
     api_id: str
     workers: int
     config: Mapping[str, Any] | None
+    source: FileSource | None = None  # None where the request held the items
     batch_size: int
     item_count: int
     total_batch_count: int

@@ -16,9 +16,19 @@ class JobFolder:
         return self.root / "log"
 
     @property
+    def log_sent(self) -> Path:
+        """How much of the log the sink has; gone once it has all."""
+        return self.root / "log.sent"
+
+    @property
     def setup(self) -> Path:
         """What its Workers construct their predictors with."""
         return self.root / "setup.json"
+
+    @property
+    def listing(self) -> Path:
+        """Which files the dataset has, as they were when it was listed."""
+        return self.root / "listing"
 
     @property
     def segments(self) -> Path:

@@ -49,6 +49,12 @@ def read_bytes(text: str) -> int:
     return int(number.to_integral_value(ROUND_CEILING))
 
 
+def write_bytes(count: int) -> str:
+    """Write a number of bytes as `mem` is written, in the largest unit that it is a whole number of: `512Mi`."""
+    whole = [suffix for suffix in ("K", "Ki", "M", "Mi", "G", "Gi", "T", "Ti") if count % int(_SUFFIXES[suffix]) == 0]
+    return f"{count // int(_SUFFIXES[whole[-1]])}{whole[-1]}" if whole and count else str(count)
+
+
 def _read(value: str | float, allowed: str) -> Decimal:
     match = _QUANTITY.fullmatch(str(value))
     if match is None or isinstance(value, bool):

@@ -1,11 +1,20 @@
 """The contract of an engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from cortex.domain.ending import Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a Worker needs of a machine for itself."""
+
+    millicores: int = 0  # reserved, not a limit
+    mem_bytes: int = 0  # reserved, and a limit; 0: neither
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +31,7 @@ class WorkerOrder:
     python_path: str | None
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
+    needs: Needs = field(default_factory=Needs)
 
 
 class EngineListener(Protocol):
@@ -41,10 +51,23 @@ class Engine(Protocol):
     """Starts and stops Workers, and knows how each one died."""
 
     def start(self, order: WorkerOrder) -> None:
-        """Start a Worker. That it runs, or could not be started, is told to the listener."""
+        """Start a Worker as soon as there is a place for it beside all others, of whatever Job.
+
+        That it runs, or could not be started, is told to the listener. The next place is for the Job that has the
+        fewest, then for the oldest order.
+        """
+
+    def has_place(self, worker: str) -> bool:
+        """Tell whether a Worker that was ordered has been given its place; if not, it waits for one."""
+
+    def shortage(self, needs: Needs) -> str:
+        """Say what a Worker that needs this waits for, to follow the words "workers wait for compute: "."""
 
     def stop(self, worker: str, *, at_once: bool) -> None:
-        """See to it that a Worker ends within seconds: by itself, or interrupted (`at_once`), in the end killed."""
+        """See to it that a Worker ends within seconds: by itself, or interrupted (`at_once`), in the end killed.
+
+        One that waits for a place is withdrawn. A place is free again when the Worker's process is gone.
+        """
 
     def end_lost(self, worker: str, *, pid: int, process_started_at: float) -> None:
         """Make sure that a Worker of an earlier operator, which has not come back, is gone; the listener is told."""

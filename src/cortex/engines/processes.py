@@ -1,7 +1,7 @@
 """The engine of one machine: Workers are processes of one supervisor.
 
 The supervisor is started when the first Worker is wanted and outlives the operator; the next operator finds it, or
-what it left behind, and goes on.
+what it left behind, and goes on. What a Worker has been given of the machine, its supervisor tells every operator.
 """
 
 import os
@@ -20,13 +20,17 @@ import psutil
 import cortex.worker
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
-from cortex.engines.engine import Engine, EngineListener, WorkerOrder
+from cortex.engines.devices import VISIBLE_DEVICES
+from cortex.engines.engine import Engine, EngineListener, Needs, WorkerOrder
+from cortex.engines.places import Place, Places
 
 _STOP_GRACE_SECONDS: Final = 1.0
 _END_GRACE_SECONDS: Final = 3.0
 _KILL_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 20.0
 _LOOK_AGAIN_SECONDS: Final = 0.01
+_RETURN_SECONDS: Final = 5.0
+"""How long the supervisor of an earlier operator has to come back: it tries every 50 ms."""
 
 
 class Connection(Protocol):
@@ -64,6 +68,8 @@ class ProcessEngine(Engine):
     keep_warm_seconds: float
     call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
     listener: EngineListener
+    places: Places
+    _missing: set[int] = field(default_factory=set)  # supervisors of earlier operators that have not come back yet
     _workers: dict[str, _Known] = field(default_factory=dict)
     _supervisors: dict[Connection, _Supervisor] = field(default_factory=dict)
     _ending: dict[Connection, _Supervisor] = field(default_factory=dict)  # told to end: they start no Worker any more
@@ -71,14 +77,50 @@ class ProcessEngine(Engine):
     _is_awaited: bool = False  # until it has introduced itself
     _cancel_end: Callable[[], None] | None = None
 
+    def recover(self) -> None:
+        """Look for supervisors of earlier operators: nobody gets a place before each has told whom it has, or is gone.
+
+        To be called once, before the first order.
+        """
+        self._missing = set(supervisors_of(self.channel))
+        if self._missing:
+            self._await_the_missing(until=time.monotonic() + _RETURN_SECONDS)
+
+    def _await_the_missing(self, *, until: float) -> None:
+        self._missing = {pid for pid in self._missing if is_there(pid)}
+        if self._missing and time.monotonic() > until:
+            for pid in self._missing:
+                kill(pid)  # and the kernel kills its Workers
+        if self._missing:
+            self.call_later(_LOOK_AGAIN_SECONDS, partial(self._await_the_missing, until=until))
+        else:
+            self._fill_places()
+
     def start(self, order: WorkerOrder) -> None:
         """See Engine."""
         self._stay()
-        known = self._workers[order.worker] = _Known(order=order)
-        if self._supervisors:
-            self._send_start(known, next(reversed(self._supervisors)))
-        elif not self._is_awaited:
-            self._start_supervisor()
+        self._workers[order.worker] = _Known(order=order)
+        self.places.order(order.worker, order.job_id, order.needs)
+        self._fill_places()
+
+    def _fill_places(self) -> None:
+        """Start whoever there is room for now."""
+        while not self._missing and (place := self.places.place_next()):
+            known = self._workers[place.worker]
+            if self._supervisors:
+                self._send_start(known, next(reversed(self._supervisors)))
+            elif not self._is_awaited:
+                self._start_supervisor()
+
+    def has_place(self, worker: str) -> bool:
+        """See Engine."""
+        return self.places.has_place(worker)
+
+    def shortage(self, needs: Needs) -> str:
+        """See Engine."""
+        if self._missing:
+            return "those that an earlier operator has started are looked for first"
+        return self.places.shortage(needs)
 
     def stop(self, worker: str, *, at_once: bool) -> None:
         """See Engine."""
@@ -86,7 +128,9 @@ class ProcessEngine(Engine):
         if known is None:
             return
         if known.supervisor is None:
-            self._exited(worker, Exit(status=None, detail="was not started"))
+            self.places.release(worker)
+            # Not at once: who stops several Workers must not hear of the first before it has stopped the last.
+            self.call_later(0, partial(self._exited, worker, Exit(status=None, detail="was not started")))
         else:
             grace = _STOP_GRACE_SECONDS if at_once else _END_GRACE_SECONDS
             known.supervisor.send({"type": "stop", "worker": worker, "at_once": at_once, "grace_seconds": grace})
@@ -151,7 +195,7 @@ class ProcessEngine(Engine):
         self._is_awaited = False
         process.kill()
         for worker, known in list(self._workers.items()) if not self._supervisors else []:
-            if known.supervisor is None:
+            if known.supervisor is None and self.places.has_place(worker):
                 self._exited(worker, Exit(status=None, detail=f"could not be started: see `{self.log}`"))
 
     def _end_supervisors(self) -> None:
@@ -169,13 +213,16 @@ class ProcessEngine(Engine):
         for child in hello["workers"]:
             known = self._workers.setdefault(child["worker"], _Known())
             known.supervisor = connection
+            self.places.adopt(_place(child))
             if child["pid"] is not None:
                 self._started(child["worker"], child["pid"])
             if child["exit_status"] is not None:
                 self.supervisor_says({"type": "exited", **child})
-        for known in self._workers.values():
-            if known.supervisor is None:
+        for worker, known in self._workers.items():
+            if known.supervisor is None and self.places.has_place(worker):
                 self._send_start(known, connection)
+        self._missing.discard(hello["pid"])
+        self._fill_places()
         if not self._workers:
             self.idle()
 
@@ -189,7 +236,14 @@ class ProcessEngine(Engine):
         elif frame["type"] == "drained":
             self._drained(worker)
         elif frame["type"] == "exited":
-            self._exited(worker, Exit(status=frame["exit_status"], detail=frame.get("error")))
+            place = self.places.place_of(worker)
+            ending = Exit(
+                status=frame["exit_status"],
+                is_out_of_memory=frame.get("out_of_memory", False),
+                mem_limit_bytes=place.needs.mem_bytes if place else None,
+                detail=frame.get("error"),
+            )
+            self._exited(worker, ending)
 
     def supervisor_lost(self, connection: Connection) -> None:
         """The supervisor is gone; the kernel kills its Workers. They are gone for sure before anybody hears of it."""
@@ -237,14 +291,19 @@ class ProcessEngine(Engine):
         known = self._workers.pop(worker)
         if known.supervisor is not None:
             known.supervisor.send({"type": "forget", "worker": worker})
+        self.places.release(worker)
         self.listener.worker_exited(worker, ending)
+        self._fill_places()
 
     def _send_start(self, known: _Known, supervisor: Connection) -> None:
-        if known.order is not None:
+        if known.order is not None and (place := self.places.place_of(known.order.worker)):
             known.supervisor = supervisor
-            supervisor.send(self._start_frame(known.order))
+            supervisor.send(self._start_frame(known.order, place))
 
-    def _start_frame(self, order: WorkerOrder) -> Frame:
+    def _start_frame(self, order: WorkerOrder, place: Place) -> Frame:
+        env = dict(order.env)
+        if self.places.devices:  # a Worker that has no GPU of its own must not find those of others
+            env[VISIBLE_DEVICES] = ",".join(place.devices)
         what: dict[str, Any] = {
             "worker": order.worker,
             "job_id": order.job_id,
@@ -253,17 +312,36 @@ class ProcessEngine(Engine):
             "project": str(order.project),
             "predictor_path": order.predictor_path,
             "python_path": order.python_path,
-            "env": dict(order.env),
+            "env": env,
         }
         return {
             "type": "start",
             "python": str(order.python),
-            "env": {**order.inherited, **order.env},
+            "env": {**order.inherited, **env},
             "log": str(order.log),
             "log_limit_bytes": self.log_limit_bytes,
             "keep_warm_seconds": self.keep_warm_seconds,
+            "place": _place_frame(place),
             "order": what,
         }
+
+
+def _place_frame(place: Place) -> Frame:
+    needs = {"millicores": place.needs.millicores, "mem_bytes": place.needs.mem_bytes, "gpus": place.needs.gpus}
+    return {"job_id": place.job_id, "devices": place.devices, **needs}
+
+
+def _place(child: Frame) -> Place:
+    """Read what a supervisor says that one of its Workers has been given."""
+    given = child["place"]
+    needs = Needs(millicores=given["millicores"], mem_bytes=given["mem_bytes"], gpus=given["gpus"])
+    return Place(worker=child["worker"], job_id=given["job_id"], needs=needs, devices=tuple(given["devices"]))
+
+
+def supervisors_of(channel: Path) -> list[int]:
+    """Find the supervisors that serve this channel in the process table, so that none can be overlooked."""
+    found = psutil.process_iter(["cmdline"])
+    return [process.pid for process in found if (process.info["cmdline"] or [])[-3:-1] == ["supervisor", str(channel)]]
 
 
 def process_started_at(pid: int) -> float:

@@ -45,7 +45,7 @@ class Deployments:
         shutil.rmtree(self.uploads, ignore_errors=True)
         for folder in (self.root, self.uploads):
             folder.mkdir(parents=True, exist_ok=True)
-        self._remove_unneeded()
+        self.remove_unneeded()
         self._by_name = {version.api_name: version for version in self.ledger.versions()}
 
     def receive(self, archive: Path) -> str:
@@ -72,7 +72,7 @@ class Deployments:
     def settle(self, project_id: str) -> None:
         """Let go of a received project: from now on it stays only if a version is of it."""
         self._arriving.remove(project_id)
-        self._remove_unneeded()
+        self.remove_unneeded()
 
     def check(self, configuration: str, file_name: str, project_id: str) -> Sequence[BatchApi]:
         """Check a configuration and the project that it is of; give its APIs.
@@ -155,9 +155,9 @@ class Deployments:
         self.ledger.delete_api(name)
         del self._by_name[name]
         self._leaving.discard(name)
-        self._remove_unneeded()
+        self.remove_unneeded()
 
-    def _remove_unneeded(self) -> None:
+    def remove_unneeded(self) -> None:
         """Take projects that no version is of out of the way, at once, and remove them in the background."""
         needed = {*self.ledger.project_ids(), *self._arriving}
         unneeded = [path for path in self.root.iterdir() if path.name not in needed]

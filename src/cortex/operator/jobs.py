@@ -3,14 +3,12 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count as count_up
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from cortex.domain.batch import BatchState
 from cortex.domain.ending import Exit
 from cortex.domain.errors import EnvironmentFailed, JobNotFound, JobNotInProgress
 from cortex.domain.frame import Frame
@@ -19,15 +17,16 @@ from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import token
 from cortex.engines.engine import Engine, EngineListener
-from cortex.operator.dispatch import Dispatch, count
+from cortex.operator.dispatch import Dispatch
+from cortex.operator.enqueuing import JobEnqueuing
 from cortex.operator.joblog import append_line
-from cortex.operator.run import JobRun, Surroundings
+from cortex.operator.recovery import count_what_can_be_read, open_what_was_lost, remove_leftovers
+from cortex.operator.run import JobRun, Surroundings, record_stop
 from cortex.operator.submission import Submission
-from cortex.operator.workers import Connection, WorkerSetup
+from cortex.operator.workers import Connection, RollCall, WorkerSetup
 from cortex.storage.ledger import Ledger, Version, WorkerRecord
 from cortex.storage.pages import work_done
-from cortex.storage.results import batches_without_rows
-from cortex.storage.segments import SegmentDamaged, States, write_segments
+from cortex.storage.segments import SegmentDamaged, write_segments
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +64,8 @@ class Jobs(EngineListener):
     now_ns: Callable[[], int]
     call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
     background: Callable[[Callable[[], None], Callable[[], None]], None]
+    enqueuing: JobEnqueuing
+    recorded: Callable[[Job], None] = lambda _: None  # told of each new Job
     engine: Engine = field(init=False)
     _epoch: int = 0
     _counter: Iterator[int] = field(default_factory=lambda: count_up(1))
@@ -75,6 +76,16 @@ class Jobs(EngineListener):
     def folder(self, job: str) -> JobFolder:
         """Give the folder of a Job."""
         return JobFolder(self.root / job)
+
+    @property
+    def _around(self) -> Surroundings:
+        return Surroundings(
+            ledger=self.ledger,
+            engine=self.engine,
+            now_ns=self.now_ns,
+            call_later=self.call_later,
+            background=self.background,
+        )
 
     # What users ask for
 
@@ -98,6 +109,7 @@ class Jobs(EngineListener):
             api_id=version.api_id,
             workers=submission.workers,
             config=submission.config,
+            source=submission.source,
             batch_size=submission.batch_size,
             item_count=submission.item_count,
             total_batch_count=len(submission.batches),
@@ -105,10 +117,14 @@ class Jobs(EngineListener):
             created_at_ns=self.now_ns(),
         )
         self.ledger.add_job(job, segments)
+        self._event(self.recorded, job)
         return job
 
     def enqueue(self, job: Job) -> None:
         """Bring a recorded Job to RUNNING: the work that the submission's answer does not wait for."""
+        if job.source is not None:
+            self.enqueuing.begin(job, self.folder(job.id), partial(self._event, self._enqueued, job.id))
+            return
         log = self.folder(job.id).log
         append_line(log, "started enqueuing batches to queue")
         append_line(
@@ -119,7 +135,24 @@ class Jobs(EngineListener):
         append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
         self._event(self._begin, job.id)
 
+    def _enqueued(self, job_id_: str, failure: str | None) -> None:
+        job = self.ledger.job(job_id_)
+        if job is None or job.status is not JobStatus.ENQUEUING:  # it was stopped at the last moment
+            return
+        log = self.folder(job_id_).log
+        if failure is None:
+            append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
+            self._event(self._begin, job_id_)
+            return
+        append_line(log, f"failed to enqueue all batches: {failure}")
+        counts = Counts(in_queue=job.total_batch_count)
+        self.ledger.move(job_id_, JobStatus.ENQUEUE_FAILED, at_ns=self.now_ns(), reason=failure, counts=counts)
+        self._tell_end(job_id_)
+
     def _begin(self, job_id_: str) -> None:
+        job = self.ledger.job(job_id_)
+        if job is None or job.status is not JobStatus.ENQUEUING:
+            return
         job = self.ledger.move(job_id_, JobStatus.RUNNING, at_ns=self.now_ns())
         append_line(self.folder(job_id_).log, "spinning up workers...")
         self._run(job, missing=set())
@@ -130,11 +163,16 @@ class Jobs(EngineListener):
 
     def stop(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Stop a Job; tell when it has ended. Raises JobNotInProgress when it has ended already."""
-        run = self._runs.get(job_id_)
-        if run is None or run.is_ending:
+        run, job = self._runs.get(job_id_), self.ledger.job(job_id_)
+        if job is None or job.is_final or (run is not None and run.is_ending):
             raise JobNotInProgress(f"job `{job_id_}` has already ended")
         self._when_ended.setdefault(job_id_, []).append(when_ended)
-        if run.job.status is not JobStatus.STOPPING:
+        if job.status is JobStatus.STOPPING:
+            return
+        if run is None:
+            stopping = record_stop(job, self.folder(job_id_), self._around)
+            self.enqueuing.cancel(job_id_, partial(self._event, self._run, stopping, set()))
+        else:
             run.stop()
             self._event(run.go_on, of=run)
 
@@ -157,7 +195,7 @@ class Jobs(EngineListener):
         """Give a Job of an API. Raises JobNotFound."""
         job = self.ledger.job(job_id_)
         if job is None or job.api_name != api_name:
-            hint = f"`cortex get {api_name}` lists its jobs"
+            hint = f"`cortex get {api_name}` lists its jobs; ended ones are removed in time (--keep-jobs)"
             raise JobNotFound(f"there is no job `{job_id_}` of `{api_name}`", hint=hint)
         return job
 
@@ -174,10 +212,10 @@ class Jobs(EngineListener):
             return job.final_counts.succeeded + job.final_counts.failed, job.busy_seconds
         return work_done(self.folder(job.id))
 
-    def worker_counts(self, job: Job) -> dict[str, int] | None:
-        """Count the Workers of a running Job, by how far they are."""
+    def roll_call(self, job: Job) -> RollCall | None:
+        """Tell how far the Workers of a running Job are."""
         run = self._runs.get(job.id)
-        return run.worker_counts() if run and job.status is JobStatus.RUNNING else None
+        return run.roll_call() if run and job.status is JobStatus.RUNNING else None
 
     # What happens
 
@@ -185,7 +223,7 @@ class Jobs(EngineListener):
         """Begin this operator's epoch and take over what the earlier ones left."""
         self._epoch, machine_restarted = self.ledger.begin_epoch(boot_id)
         self._newest_id = self.ledger.newest_job_id()
-        self._remove_leftovers()
+        remove_leftovers(self.ledger, self.root)
         for job in self.ledger.jobs_in_progress():
             try:
                 self._recover_job(job, machine_restarted=machine_restarted)
@@ -197,7 +235,7 @@ class Jobs(EngineListener):
 
     def _recover_job(self, job: Job, *, machine_restarted: bool) -> None:
         if machine_restarted:
-            self._open_what_was_lost(job)
+            open_what_was_lost(self.ledger, job, self.folder(job.id))
         if job.status is JobStatus.ENQUEUING:
             self.enqueue(job)
             return
@@ -210,16 +248,8 @@ class Jobs(EngineListener):
         """End a Job that nobody can go on with; the others go on."""
         self._runs.pop(job.id, None)
         append_line(self.folder(job.id).log, f"{JobStatus.UNEXPECTED_ERROR.text}: {reason}")
-        counts = self._count_what_can_be_read(job)
+        counts = count_what_can_be_read(self.ledger, job, self.folder(job.id))
         self.ledger.move(job.id, JobStatus.UNEXPECTED_ERROR, at_ns=self.now_ns(), reason=reason, counts=counts)
-
-    def _count_what_can_be_read(self, job: Job) -> Counts:
-        counts = []
-        for segment in self.ledger.segments(job.id):
-            with suppress(OSError, SegmentDamaged):
-                counts.append(count(States(self.folder(job.id), segment)))
-        succeeded, failed = sum(each.succeeded for each in counts), sum(each.failed for each in counts)
-        return Counts(succeeded=succeeded, failed=failed, in_queue=job.total_batch_count - succeeded - failed)
 
     def sync(self) -> None:
         """Bring what has ended since the last call to the disk. Slow; to be called from a thread of its own."""
@@ -322,13 +352,7 @@ class Jobs(EngineListener):
                 next_token=lambda: token(self._epoch, next(self._counter)),
                 suspects=[death.batch for death in self.ledger.deaths(job.id)],
             ),
-            around=Surroundings(
-                ledger=self.ledger,
-                engine=self.engine,
-                now_ns=self.now_ns,
-                call_later=self.call_later,
-                background=self.background,
-            ),
+            around=self._around,
             ended=self._ended,
             missing=missing,
         )
@@ -369,18 +393,3 @@ class Jobs(EngineListener):
             for record in self.ledger.workers(run.job.id) if run.missing else []:
                 if record.worker in run.missing:
                     self.engine.end_lost(record.worker, pid=record.pid, process_started_at=record.process_started_at)
-
-    def _open_what_was_lost(self, job: Job) -> None:
-        """After a power cut, a state may be on the disk and its rows not: such a Batch is open again."""
-        folder = self.folder(job.id)
-        for segment in self.ledger.segments(job.id):
-            states = States(folder, segment)
-            for batch in batches_without_rows(folder, segment):
-                states.store(batch, BatchState.OPEN)
-
-    def _remove_leftovers(self) -> None:
-        """Remove the datasets of submissions that were never recorded."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        for path in self.root.iterdir():
-            if self.ledger.job(path.name) is None:
-                shutil.rmtree(path, ignore_errors=True)

@@ -1,13 +1,21 @@
 """The size of what Workers can have."""
 
+import math
 from dataclasses import dataclass
 from math import inf
 from typing import Final
 
 from cortex.configuration import Compute
+from cortex.engines.engine import Needs
 
 _MOST_WORKERS: Final = 256
 """Of Workers that reserve nothing there is room for many, but not for any number of processes."""
+
+
+def needs_of(compute: Compute) -> Needs:
+    """Give what a Worker with this `compute` needs."""
+    millicores = math.ceil(round(compute.cpu_cores * 1000, 6))
+    return Needs(millicores=millicores, mem_bytes=compute.mem_bytes or 0, gpus=compute.gpu)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +28,21 @@ class Machine:
 
     def places(self, compute: Compute) -> int:
         """Count the Workers that need this and fit here at the same time."""
-        by_cpu = self.cpu_cores / compute.cpu_cores if compute.cpu_cores else inf
-        by_mem = self.mem_bytes / compute.mem_bytes if compute.mem_bytes else inf
-        by_gpu = self.gpus / compute.gpu if compute.gpu else inf
-        return int(min(by_cpu, by_mem, by_gpu, _MOST_WORKERS))
+        needs = needs_of(compute)
+        by_cpu = self.millicores // needs.millicores if needs.millicores else inf
+        by_mem = self.mem_bytes // needs.mem_bytes if needs.mem_bytes else inf
+        by_gpu = self.gpus // needs.gpus if needs.gpus else inf
+        return int(min(by_cpu, by_mem, by_gpu, self.most_workers))
+
+    @property
+    def millicores(self) -> int:
+        """The cores, in thousandths: sums of fractions would not be exact."""
+        return self.cpu_cores * 1000
+
+    @property
+    def most_workers(self) -> int:
+        """Count the Workers that may run at once, however little they reserve."""
+        return max(_MOST_WORKERS, self.cpu_cores)
 
     def misfit(self, compute: Compute) -> str | None:
         """Say why a Worker that needs this could never run here; None if it can."""

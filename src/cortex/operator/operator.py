@@ -1,20 +1,24 @@
 """The operator: everything that can be asked of it, in one place."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cortex.configuration import BatchApi
+from cortex.domain.batch import BatchState
 from cortex.domain.errors import JobNotInProgress
+from cortex.domain.identity import batch_id
 from cortex.domain.job import Job
+from cortex.operator.datasets import Datasets
 from cortex.operator.deployments import Deployed, Deployments
 from cortex.operator.jobs import Jobs, Preparation
 from cortex.operator.status import job_status, rfc3339
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
-from cortex.storage.results import read_failures, read_rows
+from cortex.storage.results import read_endings, read_failures, read_rows
 from cortex.storage.segments import ended_prefix
 
 
@@ -26,11 +30,14 @@ class Operator:
     deployments: Deployments
     jobs: Jobs
     preparation: Preparation
+    datasets: Datasets
 
     def recover(self, boot_id: str) -> None:
         """Go on where the earlier operators ended."""
         self.deployments.recover()
         self.jobs.recover(boot_id)
+        for job in self.ledger.jobs_in_progress():
+            self.jobs.recorded(job)
 
     def deploy(self, apis: Sequence[BatchApi], project_id: str) -> list[Deployed]:
         """Deploy APIs that have been checked, and begin to make the environments of what is new."""
@@ -65,7 +72,10 @@ class Operator:
 
     def describe_job(self, job: Job) -> dict[str, Any]:
         """Describe where a Job stands, for users."""
-        return job_status(job, self.jobs.counts(job), self.jobs.work_done(job), self.jobs.worker_counts(job))
+        status = job_status(job, self.jobs.counts(job), self.jobs.work_done(job), self.jobs.roll_call(job))
+        if progress := self.jobs.enqueuing.progress(job.id):
+            status["enqueuing"] = {"files_listed": progress.files, "batches_enqueued": progress.batches}
+        return status
 
     def describe_jobs(self, version: Version) -> list[dict[str, Any]]:
         """Describe all Jobs of an API, newest first."""
@@ -73,14 +83,14 @@ class Operator:
 
     def describe_api(self, version: Version) -> dict[str, Any]:
         """Describe an API in the list of all."""
-        jobs = self.ledger.jobs(version.api_name)
-        latest = {"job_id": jobs[0].id, "created_time": rfc3339(jobs[0].created_at_ns)} if jobs else None
+        newest = self.ledger.newest_job(version.api_name)
+        latest = {"job_id": newest.id, "created_time": rfc3339(newest.created_at_ns)} if newest else None
         return {
             "name": version.api_name,
             "kind": version.kind,
             "api_id": version.api_id,
             "last_updated": rfc3339(version.deployed_at_ns),
-            "running_jobs": sum(not job.is_final for job in jobs),
+            "running_jobs": self.ledger.count_in_progress(version.api_name),
             "latest_job": latest,
         }
 
@@ -92,9 +102,25 @@ class Operator:
         """Give the number of the first Batch, from `first` on, that has not ended; the total if all have."""
         return ended_prefix(self.jobs.folder(job.id), self.ledger.segments(job.id), first)
 
-    def failures(self, job: Job) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Give the Batches in which predict raised, and what. May be used from any thread."""
-        return read_failures(self.jobs.folder(job.id), self.ledger.segments(job.id))
+    def failures(self, job: Job, first: int, end: int) -> Iterator[bytes]:
+        """Give the Batches in which predict raised, and what, as JSON lines. May be used from any thread."""
+        for batch, failure in read_failures(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end):
+            yield json.dumps({"batch_id": batch_id(job.id, batch), **failure}).encode() + b"\n"
+
+    def manifest(self, job: Job, first: int, end: int) -> Iterator[bytes]:
+        """Give how each Batch has ended and what it left, as JSON lines. May be used from any thread."""
+        for batch, state, entry in read_endings(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end):
+            has_succeeded = state in (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
+            line: dict[str, Any] = {
+                "batch_id": batch_id(job.id, batch),
+                "first_item": batch * job.batch_size,
+                "items": min(job.batch_size, job.item_count - batch * job.batch_size),
+                "status": "succeeded" if has_succeeded else "failed",
+                "rows": entry.rows if entry and has_succeeded else 0,
+            }
+            if entry:
+                line |= {"bytes": entry.length, "crc32": f"{entry.checksum:08x}"}
+            yield json.dumps(line).encode() + b"\n"
 
     def log(self, job: Job) -> Path:
         """Give the log of a Job."""

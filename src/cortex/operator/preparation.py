@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from cortex.configuration import Compute
 from cortex.domain.errors import EnvironmentFailed
 from cortex.domain.job import Job
-from cortex.operator.machine import Machine
+from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE, Keys
+from cortex.operator.machine import Machine, needs_of
 from cortex.operator.status import job_spec
 from cortex.operator.workers import WorkerSetup
 from cortex.predictor import merge_config
@@ -21,6 +22,8 @@ _NOT_INHERITED: Final = (
     "PYTHONHOME",
     "PYTHONPATH",
     "VIRTUAL_ENV",
+    KEY_VARIABLE,  # the operator's own: a Worker has a token of its Job at most
+    FILE_VARIABLE,
 )
 
 
@@ -59,6 +62,7 @@ class Environments:
     projects: Path
     inherited: Mapping[str, str]
     operator_endpoint: str = ""
+    keys: Keys | None = None  # where the operator asks for them
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def project(self, version: Version) -> Path:
@@ -86,7 +90,7 @@ class Environments:
 
     def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
         """See operator.jobs.Preparation."""
-        predictor = version.spec["predictor"]
+        predictor, compute = version.spec["predictor"], Compute.model_validate(version.spec["compute"])
         inherited = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
         return WorkerSetup(
             python=python,
@@ -98,11 +102,13 @@ class Environments:
             inherited={**inherited, "PATH": f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"},
             env={
                 **predictor["env"],
+                **({KEY_VARIABLE: self.keys.token(job.id)} if self.keys else {}),
                 "CORTEX_OPERATOR_ENDPOINT": self.operator_endpoint,
                 "CORTEX_API_NAME": job.api_name,
                 "CORTEX_JOB_ID": job.id,
             },
-            places=self.machine.places(Compute.model_validate(version.spec["compute"])),
+            places=self.machine.places(compute),
+            needs=needs_of(compute),
         )
 
     def cancel(self) -> None:

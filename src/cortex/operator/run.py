@@ -3,7 +3,6 @@
 Everything here runs in the operator's thread; what may take long is handed to `Surroundings.background`.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Pace
 from cortex.engines.engine import Engine
+from cortex.operator.crew import Crew
 from cortex.operator.decide import (
     MAX_DEATHS,
     MAX_FAILURES_IN_ROW,
@@ -29,10 +29,10 @@ from cortex.operator.feeder import Feeder
 from cortex.operator.hook import Hook
 from cortex.operator.joblog import append_line
 from cortex.operator.verdict import verdict
-from cortex.operator.workers import Connection, Phase, WorkerSetup, WorkerView, count_workers
+from cortex.operator.workers import Connection, Phase, RollCall, WorkerSetup, WorkerView
 from cortex.storage.files import sync_file
 from cortex.storage.ledger import Ledger, WorkerRecord
-from cortex.storage.pages import create_page, work_done
+from cortex.storage.pages import work_done
 from cortex.storage.results import read_failures
 
 
@@ -47,6 +47,13 @@ class Surroundings:
     background: Callable[[Callable[[], None], Callable[[], None]], None]
 
 
+def record_stop(job: Job, folder: JobFolder, around: Surroundings) -> Job:
+    """Record that a Job is to stop."""
+    job = around.ledger.move(job.id, JobStatus.STOPPING, at_ns=around.now_ns())
+    append_line(folder.log, "received a request to stop the job, cleaning up...")
+    return job
+
+
 @dataclass(slots=True, kw_only=True)
 class JobRun:
     """See the module."""
@@ -56,15 +63,13 @@ class JobRun:
     dispatch: Dispatch
     around: Surroundings
     ended: Callable[[Job], None]
-    setup: WorkerSetup | None = None  # set when the environment is ready
     missing: set[str] = field(default_factory=set)  # Workers of an earlier operator that have not been found yet
-    workers: dict[str, WorkerView] = field(default_factory=dict)
-    failed_workers: int = 0
-    succeeded_workers: int = 0
+    _crew: Crew = field(init=False)
     _was_ever_ready: bool = False
     _failures_in_row: int = 0  # Workers that ended outside a Batch, since one was finished
     _is_hopeless: bool = False  # no further Worker is worth a try
     _start_error: str | None = None
+    _is_start_out_of_memory: bool = False  # that is what _start_error is about
     _hook: Hook = field(init=False)
     _feeder: Feeder = field(init=False)
     _is_resumed: bool = False  # what is open is queued
@@ -73,18 +78,23 @@ class JobRun:
 
     def __post_init__(self) -> None:
         """Begin, or go on where an earlier operator was."""
+        self._crew = Crew(job=self.job, folder=self.folder, engine=self.around.engine)
         self._feeder = Feeder(self.dispatch, self.workers, self._may_lease, self.around.call_later)
         self._hook = Hook(self.folder, self.job.hook_worker)
         if self._hook.worker is not None and self._hook.worker not in self.missing:
             self._hook.worker_gone("was lost")  # an earlier operator has seen it end
         self._resume()
 
+    @property
+    def workers(self) -> dict[str, WorkerView]:
+        """The Workers that are not known to be gone."""
+        return self._crew.views
+
     # What happens
 
     def environment_ready(self, setup: WorkerSetup) -> None:
         """Workers can be started from now on."""
-        setup.write(self.folder)
-        self.setup = setup
+        self._crew.equip(setup, now_ns=self.around.now_ns())
         self.go_on()
 
     def fail_to_start(self, reason: str) -> None:
@@ -95,8 +105,7 @@ class JobRun:
 
     def stop(self) -> None:
         """Record that the Job is to stop; `go_on` then cuts off what runs, and ends it when all Workers are gone."""
-        self.job = self.around.ledger.move(self.job.id, JobStatus.STOPPING, at_ns=self.around.now_ns())
-        append_line(self.folder.log, "received a request to stop the job, cleaning up...")
+        self.job = record_stop(self.job, self.folder, self.around)
 
     def pause(self) -> None:
         """Hand out nothing more, and take back what has not begun."""
@@ -194,13 +203,9 @@ class JobRun:
         if worker == self._hook.worker:
             self._hook.worker_gone(ending.cause)
         suspect = self.dispatch.release(worker)
-        del self.workers[worker]
-        if view.phase is Phase.RELEASED:
-            self.succeeded_workers += 1
-        else:
-            self.failed_workers += 1
-            if self.job.status is JobStatus.RUNNING and not self._is_paused:
-                self._died(view, ending, suspect)
+        self._crew.lose(worker)
+        if view.phase is not Phase.RELEASED and self.job.status is JobStatus.RUNNING and not self._is_paused:
+            self._died(view, ending, suspect)
         self._resume()
         self.go_on()
 
@@ -213,7 +218,7 @@ class JobRun:
         for action in decide(self._facts()):
             match action:
                 case StartWorkers(count):
-                    self._start_workers(count)
+                    self._crew.order(count, now_ns=self.around.now_ns())
                 case StartHook(worker):
                     self._start_hook(worker)
                 case ReleaseWorkers(keep):
@@ -227,8 +232,8 @@ class JobRun:
         is_stopping = self.job.status is JobStatus.STOPPING  # then only those that are gone can do nothing more
         return Facts(
             status=self.job.status,
-            can_start=self.setup is not None,
-            workers_wanted=self._workers_wanted,
+            can_start=self._crew.setup is not None,
+            workers_wanted=self._crew.wanted,
             starting=sum(view.is_starting for view in views),
             ready=tuple(worker for worker, view in self.workers.items() if view.is_waiting),
             live=sum(is_stopping or not view.has_said_all for view in views),
@@ -239,10 +244,6 @@ class JobRun:
             is_hopeless=self._is_hopeless,
             unreleased=sum(view.phase is not Phase.RELEASED for view in views),
         )
-
-    @property
-    def _workers_wanted(self) -> int:
-        return min(self.job.workers, self.setup.places) if self.setup else self.job.workers
 
     def _have_all_ended(self) -> bool:
         """Tell whether every Batch has ended: the queue is a view of the bytes, and they have the last word."""
@@ -255,7 +256,9 @@ class JobRun:
     def _find(self, worker: str, phase: Phase) -> None:
         """Take over a Worker of the earlier operator, with the Lease that its page says it holds."""
         self.dispatch.adopt(worker)
-        self.workers[worker] = WorkerView(phase=phase)
+        # One that is in a Batch cannot say so; only one that is ready was ever leased any.
+        has_lease = self.dispatch.held_by(worker) is not None
+        self.workers[worker] = WorkerView(phase=Phase.READY if has_lease else phase)
         self.missing.discard(worker)
 
     def _resume(self) -> None:
@@ -270,15 +273,6 @@ class JobRun:
         for death in self.around.ledger.deaths(self.job.id):
             if death.deaths >= MAX_DEATHS and self.dispatch.is_queued_alone(death.batch):
                 self.dispatch.give_up(death.batch)
-
-    def _start_workers(self, count: int) -> None:
-        if self.setup is None:
-            return
-        for _ in range(count):
-            worker = f"{self.job.id}-{os.urandom(4).hex()}"
-            create_page(self.folder, worker)
-            self.workers[worker] = WorkerView()
-            self.around.engine.start(self.setup.order(worker, self.job, self.folder))
 
     def _became_ready(self, worker: str, has_hook: bool) -> None:
         view = self.workers[worker]
@@ -295,7 +289,8 @@ class JobRun:
             return
         if frame["finished"]:
             self._failures_in_row = 0
-            self._is_hopeless = False
+            self._is_hopeless = self._is_start_out_of_memory = False
+            self._start_error = None
         if self.dispatch.is_done:
             self.go_on()
         else:
@@ -307,17 +302,19 @@ class JobRun:
     def _died(self, view: WorkerView, ending: Exit, suspect: int | None) -> None:
         """Say what became of a Worker's work; a Batch that it was in pays for it."""
         who = f"worker pid-{view.pid}" if view.pid else "a worker"
+        cause = f"{ending.cause}," if ending.is_out_of_memory else ending.cause  # that one is a sentence of its own
         if suspect is not None:
             name = batch_id(self.job.id, suspect)
             consequence = self._charge(suspect, ending) if ending.is_charged else "it goes back to the queue"
-            append_line(self.folder.log, f"{who} {ending.cause} while it processed batch {name}: {consequence}")
+            append_line(self.folder.log, f"{who} {cause} while it processed batch {name}: {consequence}")
             return
         when = "between two batches" if view.phase is Phase.READY else "before its predictor was ready"
-        append_line(self.folder.log, f"{who} {ending.cause} {when}")
+        append_line(self.folder.log, f"{who} {cause} {when}")
         if ending.is_charged:
             self._failures_in_row += 1
             self._is_hopeless |= self._failures_in_row >= MAX_FAILURES_IN_ROW
-            self._start_error = self._start_error or f"no worker could go on: the last one {ending.cause} {when}"
+            self._is_start_out_of_memory |= ending.is_out_of_memory and self._start_error is None
+            self._start_error = self._start_error or f"no worker could go on: the last one {cause} {when}"
 
     def _charge(self, suspect: int, ending: Exit) -> str:
         death = self.around.ledger.charge_death(
@@ -339,25 +336,11 @@ class JobRun:
         self._release(keep=worker)
 
     def _release(self, keep: str | None) -> None:
-        """Let Workers end, but for one: by themselves, or at once if the Job is stopped or they have not even begun."""
-        for worker, view in list(self.workers.items()):
-            if view.phase is Phase.RELEASED or worker == keep:
-                continue
-            can_end_by_itself = view.phase is Phase.READY and self.job.status is not JobStatus.STOPPING
-            view.phase = Phase.RELEASED
-            if can_end_by_itself and view.connection is not None:
-                end = "job has been completed" if keep is None else "exiting..."
-                view.connection.send({"type": "finish", "message": f"no batches left in queue, {end}"})
-            self.around.engine.stop(worker, at_once=not can_end_by_itself)
+        self._crew.release(keep=keep, at_once=self.job.status is JobStatus.STOPPING)
 
-    def worker_counts(self) -> dict[str, int]:
-        """Count the Workers by how far they are."""
-        return count_workers(
-            self.workers.values(),
-            not_ordered=self.job.workers - (self._workers_wanted if self.setup else 0),
-            succeeded=self.succeeded_workers,
-            failed=self.failed_workers,
-        )
+    def roll_call(self) -> RollCall:
+        """Tell how far the Workers are."""
+        return self._crew.roll_call(now_ns=self.around.now_ns())
 
     def _end(self) -> None:
         self.is_ending = True
@@ -382,6 +365,7 @@ class JobRun:
             given_up=[death for death in self.around.ledger.deaths(self.job.id) if death.deaths >= MAX_DEATHS],
             hook=self._hook,
             start_error=self._start_error,
+            is_start_out_of_memory=self._is_start_out_of_memory,
             first_failure=self._first_failure,
         )
         if reason is not None:

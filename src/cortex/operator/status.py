@@ -5,7 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cortex.domain.job import Counts, Job, JobStatus
+from cortex.domain.job import Counts, Job
+from cortex.operator.workers import RollCall
 
 
 def rfc3339(instant_ns: int) -> str:
@@ -33,9 +34,7 @@ def queue_name(job: Job) -> str:
     return f"cortex://queues/{job.api_name}/{job.id}"
 
 
-def job_status(
-    job: Job, counts: Counts, work_done: tuple[int, float], worker_counts: Mapping[str, int] | None
-) -> dict[str, Any]:
+def job_status(job: Job, counts: Counts, work_done: tuple[int, float], workers: RollCall | None) -> dict[str, Any]:
     """Describe where a Job stands. What does not apply is left out."""
     metrics: dict[str, Any] = {"succeeded": counts.succeeded, "failed": counts.failed}
     finished, seconds = work_done
@@ -45,11 +44,11 @@ def job_status(
         **submitted(job),
         "batches_per_worker": math.ceil(job.total_batch_count / job.workers),
         "status": job.status.value,
-        "status_reason": job.status_reason,
+        "status_reason": job.status_reason or (workers.shortage if workers else None),
         "batches_in_queue": counts.in_queue,
         "batches_in_flight": counts.in_flight,
         "batch_metrics": metrics,
-        "worker_counts": worker_counts if job.status is JobStatus.RUNNING else None,
+        "worker_counts": workers.counts if workers else None,
         "start_time": None if job.started_at_ns is None else rfc3339(job.started_at_ns),
         "end_time": None if job.ended_at_ns is None else rfc3339(job.ended_at_ns),
     }

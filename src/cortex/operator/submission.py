@@ -1,23 +1,28 @@
 """Reading a job request and cutting its dataset into Batches, without building the objects in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cortex.domain.batch import MAX_BATCH_BYTES
+from cortex.domain.batch import MAX_REQUEST_BYTES
 from cortex.domain.errors import InvalidSubmission, TooLarge
+from cortex.domain.source import FileSource, SourceKind
+from cortex.enqueuing.cut import BatchTooLarge, join_batches
+from cortex.files.address import read_address
+from cortex.files.globs import Globs
 
 _MAX_NUMBER: Final = 2**31 - 1
 _MAX_CONFIG_DEPTH: Final = 100
 
-MAX_REQUEST_BYTES: Final = 10 * 1024 * 1024
+UPLOAD: Final = re.compile(r"upload://(?P<id>[0-9a-f]{32})(?:/(?P<name>.*))?", re.DOTALL)
+"""A file that the client has sent before, or a prefix of some."""
 
 _HINT: Final = 'a request looks like {"workers": 1, "item_list": {"items": [...], "batch_size": 10}, "config": {...}}'
-_NOT_YET: Final = ("file_path_lister", "delimited_files")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +32,9 @@ class Submission:
     workers: int
     config: Mapping[str, Any] | None
     batch_size: int
-    item_count: int
-    batches: Sequence[bytes]
+    item_count: int = 0
+    batches: Sequence[bytes] = ()
+    source: FileSource | None = None  # where the items come from, if not from the request
 
 
 class _Section(BaseModel):
@@ -42,18 +48,80 @@ class ItemList(_Section):
     batch_size: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
 
 
+def _check_path(path: str) -> str:
+    if not UPLOAD.match(path):
+        read_address(path)
+    return path
+
+
+def _check_glob(pattern: str) -> str:
+    Globs([pattern])
+    return pattern
+
+
+def _check_globs(patterns: list[str]) -> list[str]:
+    Globs(patterns)  # each is fine, but together they may be too many
+    return patterns
+
+
+Path = Annotated[str, AfterValidator(_check_path)]
+Patterns = Annotated[list[Annotated[str, AfterValidator(_check_glob)]], AfterValidator(_check_globs)]
+
+
+class FilePathLister(_Section):
+    """A dataset of files: each item is the URL of one."""
+
+    s3_paths: Annotated[list[Path], Field(min_length=1)]
+    includes: Patterns = []
+    excludes: Patterns = []
+    batch_size: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
+
+
+class DelimitedFiles(FilePathLister):
+    """A dataset in files: each item is a line of one."""
+
+    batch_size: Annotated[int, Field(ge=1, le=_MAX_NUMBER)] = 1
+
+
 class JobRequest(_Section):
     """The fields of a job request."""
 
     workers: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
     item_list: ItemList | None = None
+    file_path_lister: FilePathLister | None = None
+    delimited_files: DelimitedFiles | None = None
     config: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _check_dataset(self) -> "JobRequest":
-        if self.item_list is None:
-            raise ValueError("the dataset is missing: give `item_list`")
+        given = [name for name in _DATASETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(f"`{name}`" for name in given) or "none"
+            allowed = ", ".join(f"`{name}`" for name in _DATASETS)
+            raise ValueError(f"the dataset must be exactly one of {allowed}; got {got}")
         return self
+
+    @property
+    def source(self) -> FileSource | None:
+        """The files of the dataset."""
+        for kind in SourceKind:
+            section: FilePathLister | None = getattr(self, kind)
+            if section is not None:
+                return FileSource(
+                    kind=kind,
+                    paths=tuple(section.s3_paths),
+                    includes=tuple(section.includes),
+                    excludes=tuple(section.excludes),
+                    batch_size=section.batch_size,
+                )
+        return None
+
+
+_DATASETS: Final[Mapping[str, type[_Section]]] = {
+    "item_list": ItemList,
+    "file_path_lister": FilePathLister,
+    "delimited_files": DelimitedFiles,
+}
 
 
 def read_submission(body: bytes) -> Submission:
@@ -70,15 +138,15 @@ def read_submission(body: bytes) -> Submission:
     request, items = _check(_decode(body))
     if _is_nested_deeper(request.config, _MAX_CONFIG_DEPTH):
         raise InvalidSubmission(f"config: is nested too deeply, must have at most {_MAX_CONFIG_DEPTH} levels")
-    if request.item_list is None:
-        raise InvalidSubmission("the dataset is missing: give `item_list`", hint=_HINT)
-    batch_size = request.item_list.batch_size
+    if source := request.source:
+        return Submission(workers=request.workers, config=request.config, batch_size=source.batch_size, source=source)
+    batch_size = request.item_list.batch_size if request.item_list else 1
     return Submission(
         workers=request.workers,
         config=request.config,
         batch_size=batch_size,
         item_count=len(items),
-        batches=list(_cut(items, batch_size)),
+        batches=_cut(items, batch_size),
     )
 
 
@@ -98,9 +166,6 @@ def _decode(body: bytes) -> dict[str, msgspec.Raw]:
 
 def _check(fields: dict[str, msgspec.Raw]) -> tuple[JobRequest, list[msgspec.Raw]]:
     """Validate everything but the inside of the items; give the request and the raw items."""
-    later = [name for name in _NOT_YET if name in fields]
-    if later:
-        raise InvalidSubmission(f"{later[0]}: is not supported yet; `item_list` is", hint=_HINT)
     plain: dict[str, Any] = {}
     items: list[msgspec.Raw] = []
     for name, raw in fields.items():
@@ -133,10 +198,10 @@ def _value(path: str, raw: msgspec.Raw) -> Any:
 
 
 def _describe(problem: Any) -> str:
-    path = ".".join(str(part)[:80] for part in problem["loc"])
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in problem["loc"]).lstrip(".")
     kind, got = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
-        section = ItemList if problem["loc"][0] == "item_list" else JobRequest
+        section: type[_Section] = _DATASETS[problem["loc"][0]] if len(problem["loc"]) > 1 else JobRequest
         known = list(section.model_fields)
         near = get_close_matches(str(problem["loc"][-1])[:80].lower(), known, 1)
         guess = f"; did you mean `{near[0]}`?" if near else ""
@@ -144,13 +209,14 @@ def _describe(problem: Any) -> str:
     if kind == "missing":
         return f"{path}: is required"
     if kind == "value_error":
-        return str(problem["ctx"]["error"])
+        reason = str(problem["ctx"]["error"])
+        return f"{path}: {reason}" if path else reason
     if kind == "too_short":
-        return f"{path}: must have at least one item"
+        return f"{path}: must have at least one {'path' if path.endswith('s3_paths') else 'item'}"
     shown = msgspec.json.encode(got).decode()[:80]
     if kind == "greater_than_equal":
         return f"{path}: got `{shown}`, must be at least {problem['ctx']['ge']}"
-    wanted = {"int": "a whole number", "list": "a list", "dict": "an object", "model": "an object"}
+    wanted = {"int": "a whole number", "list": "a list", "dict": "an object", "model": "an object", "string": "text"}
     allowed = wanted.get(kind.partition("_")[0]) or problem["msg"].removeprefix("Input should be ")
     return f"{path}: got `{shown}`, must be {allowed}"
 
@@ -168,22 +234,12 @@ def _is_nested_deeper(value: Any, depth: int) -> bool:
     return bool(level)
 
 
-def _cut(items: Sequence[msgspec.Raw], batch_size: int) -> Iterator[bytes]:
-    for first in range(0, len(items), batch_size):
-        batch = b"[" + b",".join(items[first : first + batch_size]) + b"]"
-        if len(batch) >= MAX_BATCH_BYTES:
-            batch = _compact(batch, first, min(batch_size, len(items) - first))
-        yield batch
-
-
-def _compact(batch: bytes, first: int, count: int) -> bytes:
-    """Take out the white space, which does not count; refuse what is still too large."""
-    batch = msgspec.json.format(batch, indent=-1)
-    if len(batch) >= MAX_BATCH_BYTES:
-        which = f"item_list.items[{first}]" if count == 1 else f"item_list.items[{first}] to [{first + count - 1}]"
-        advice = "store it elsewhere and submit its URL" if count == 1 else "make `item_list.batch_size` smaller"
-        raise InvalidSubmission(
-            f"{which}: a batch of {len(batch)} bytes as compact JSON, must be less than {MAX_BATCH_BYTES} (256 KiB)",
-            hint=advice,
-        )
-    return batch
+def _cut(items: Sequence[msgspec.Raw], batch_size: int) -> list[bytes]:
+    try:
+        return join_batches(items, batch_size)
+    except BatchTooLarge as error:
+        which = f"item_list.items[{error.first}]"
+        if error.count == 1:
+            raise InvalidSubmission(f"{which}: {error}", hint="store it elsewhere and submit its URL") from error
+        which += f" to [{error.first + error.count - 1}]"
+        raise InvalidSubmission(f"{which}: {error}", hint="make `item_list.batch_size` smaller") from error

@@ -1,16 +1,19 @@
 """What the operator knows of the Workers of a Job."""
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cortex.domain.frame import Frame
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
-from cortex.engines.engine import WorkerOrder
+from cortex.engines.engine import Needs, WorkerOrder
+
+_STALLED_AFTER_NS: Final = 10 * 60 * 10**9
+"""A Worker that has waited so long for a place is called stalled."""
 
 
 class Connection(Protocol):
@@ -33,6 +36,7 @@ class WorkerSetup:
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
     places: int  # how many of them the machine has room for
+    needs: Needs = field(default_factory=Needs)
 
     def write(self, folder: JobFolder) -> None:
         """Leave in the Job's folder what may be large: each Worker reads it there."""
@@ -51,6 +55,7 @@ class WorkerSetup:
             python_path=self.python_path,
             inherited=self.inherited,
             env=self.env,
+            needs=self.needs,
         )
 
 
@@ -70,6 +75,7 @@ class WorkerView:
     phase: Phase = Phase.PENDING
     connection: Connection | None = None
     is_drained: bool = False
+    ordered_at_ns: int = 0
     pid: int | None = None  # known once the ledger has it; no Lease before
 
     @property
@@ -88,14 +94,36 @@ class WorkerView:
         return self.phase is Phase.RELEASED and self.is_drained
 
 
-def count_workers(views: Collection[WorkerView], *, not_ordered: int, succeeded: int, failed: int) -> dict[str, int]:
-    """Count Workers, those that are gone included, in the words of the HTTP API."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollCall:
+    """How far the Workers of a Job are."""
+
+    counts: Mapping[str, int]  # in the words of the HTTP API
+    shortage: str | None  # how many wait for a place on the machine, and why; None when none does
+
+
+def count_workers(
+    views: Collection[WorkerView],
+    *,
+    preparing: int,
+    waiting_since_ns: Sequence[int],
+    now_ns: int,
+    succeeded: int,
+    failed: int,
+) -> dict[str, int]:
+    """Count Workers, those that are gone included, in the words of the HTTP API.
+
+    The views are of Workers that have a place; of those that wait for one, only since when matters. `preparing` are
+    those that are not ordered yet because their environment is not ready.
+    """
     phases = [view.phase for view in views]
+    ending = sum(view.phase is Phase.RELEASED and view.pid is not None for view in views)
+    stalled = sum(now_ns - since_ns >= _STALLED_AFTER_NS for since_ns in waiting_since_ns)
     return {
-        "pending": not_ordered,
+        "pending": preparing + len(waiting_since_ns) - stalled,
         "initializing": phases.count(Phase.PENDING) + phases.count(Phase.INITIALIZING),
         "running": phases.count(Phase.READY),
-        "succeeded": succeeded + phases.count(Phase.RELEASED),
+        "succeeded": succeeded + ending,
         "failed": failed,
-        "stalled": 0,
+        "stalled": stalled,
     }

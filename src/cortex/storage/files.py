@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -12,6 +13,13 @@ def write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fdatasync(file.fileno())
+
+
+def remove_at_once(folders: Iterable[Path]) -> None:
+    """Remove folders, each from one moment to the next: whoever looks finds it whole or not at all. Slow."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.removed")), ignore_errors=True)
 
 
 def remove_folders(folders: Iterable[Path]) -> None:

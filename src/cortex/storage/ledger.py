@@ -81,17 +81,42 @@ class Ledger(Protocol):
     def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
         """Write down a new Job and the Segments of its dataset, together. Durable: it may be acknowledged now."""
 
+    def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
+        """Write down the next Segment of a Job that is being enqueued, and give the Job with what it has now.
+
+        `cursor` says where in its source the one after it begins. Raises ValueError, and changes nothing, unless the
+        Job is ENQUEUING and the Segment follows the last one: so none is ever published twice.
+        """
+
+    def cursor(self, job_id: str) -> Mapping[str, Any] | None:
+        """Give the cursor of the last Segment that was published; None if there is none."""
+
     def job(self, job_id: str) -> Job | None:
         """Give a Job."""
 
     def jobs(self, api_name: str) -> Sequence[Job]:
         """Give the Jobs of an API, newest first."""
 
+    def newest_job(self, api_name: str) -> Job | None:
+        """Give the newest Job of an API. Quick, however many there are."""
+
+    def count_in_progress(self, api_name: str) -> int:
+        """Count the Jobs of an API whose status is not final. Quick, however many have ended."""
+
+    def ended_jobs_beyond(self, api_name: str, count: int, *, limit: int) -> Sequence[str]:
+        """Give ended Jobs of an API, without those `count` that ended last: ids, at most `limit`, last ended first."""
+
+    def jobs_ended_before(self, at_ns: int, *, limit: int) -> Sequence[str]:
+        """Give the Jobs of all APIs that ended before this instant: ids, at most `limit`, first ended first."""
+
+    def delete_jobs(self, job_ids: Sequence[str]) -> None:
+        """Forget these Jobs, but those in progress, and the versions that nothing needs any more. Durable."""
+
     def jobs_in_progress(self) -> Sequence[Job]:
         """Give every Job whose status is not final, oldest first."""
 
     def newest_job_id(self) -> str | None:
-        """Give the id that sorts first, of all APIs."""
+        """Give the id that sorts first of all that there ever were, also of Jobs that are forgotten."""
 
     def segments(self, job_id: str) -> Sequence[SegmentRange]:
         """Give the Segments of a Job, in order."""
@@ -145,3 +170,14 @@ def check_move(job: Job | None, job_id: str, status: JobStatus, counts: Counts |
         raise ValueError(f"job {job_id} cannot move from {job.status} to {status}")
     if status.is_final != (counts is not None):
         raise ValueError("counts are written with a final status, and only with one")
+
+
+def check_publication(job: Job | None, job_id: str, segments: Sequence[SegmentRange], next_one: SegmentRange) -> None:
+    """Raise ValueError unless this Segment is the next one of this Job."""
+    if job is None:
+        raise ValueError(f"there is no job {job_id}")
+    if job.status is not JobStatus.ENQUEUING:
+        raise ValueError(f"job {job_id} is {job.status}, and gets no segments any more")
+    first = segments[-1].end if segments else 0
+    if (next_one.number, next_one.first) != (len(segments), first):
+        raise ValueError(f"{next_one} is not the next segment of job {job_id}")

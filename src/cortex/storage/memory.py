@@ -1,10 +1,11 @@
 """The simplest thing that keeps the ledger's contract: dictionaries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move
+from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move, check_publication
 
 
 class MemoryLedger(Ledger):
@@ -17,9 +18,11 @@ class MemoryLedger(Ledger):
         self._versions: dict[str, Version] = {}
         self._jobs: dict[str, Job] = {}
         self._segments: dict[str, list[SegmentRange]] = {}
+        self._cursors: dict[str, Mapping[str, Any]] = {}
         self._workers: dict[str, WorkerRecord] = {}
         self._gone: set[str] = set()
         self._deaths: dict[tuple[str, int], Death] = {}
+        self._newest_forgotten: str | None = None
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
         restarted = self._boot_id is not None and self._boot_id != boot_id
@@ -32,6 +35,9 @@ class MemoryLedger(Ledger):
             raise ValueError("two APIs have the same endpoint")
         self._versions.update({version.api_id: version for version in versions})
         self._deployed = {name: version.api_id for name, version in deployed.items()}
+        self._forget_unneeded_versions()
+
+    def _forget_unneeded_versions(self) -> None:
         needed = {*self._deployed.values(), *(job.api_id for job in self._jobs.values())}
         self._versions = {api_id: version for api_id, version in self._versions.items() if api_id in needed}
 
@@ -46,9 +52,7 @@ class MemoryLedger(Ledger):
 
     def delete_api(self, api_name: str) -> None:
         for job in self.jobs(api_name):
-            del self._jobs[job.id], self._segments[job.id]
-            self._workers = {name: record for name, record in self._workers.items() if record.job_id != job.id}
-            self._deaths = {key: death for key, death in self._deaths.items() if key[0] != job.id}
+            self._forget(job.id)
         self._deployed.pop(api_name, None)
         self._versions = {key: version for key, version in self._versions.items() if version.api_name != api_name}
 
@@ -56,17 +60,56 @@ class MemoryLedger(Ledger):
         self._jobs[job.id] = job
         self._segments[job.id] = list(segments)
 
+    def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
+        job = self._jobs.get(job_id)
+        check_publication(job, job_id, self.segments(job_id), segment)
+        assert job is not None  # noqa: S101 - checked
+        self._segments[job_id].append(segment)
+        self._cursors[job_id] = cursor
+        total, items = job.total_batch_count + segment.count, job.item_count + item_count
+        self._jobs[job_id] = replace(job, total_batch_count=total, item_count=items)
+        return self._jobs[job_id]
+
+    def cursor(self, job_id: str) -> Mapping[str, Any] | None:
+        return self._cursors.get(job_id)
+
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
     def jobs(self, api_name: str) -> Sequence[Job]:
         return sorted((job for job in self._jobs.values() if job.api_name == api_name), key=lambda job: job.id)
 
+    def newest_job(self, api_name: str) -> Job | None:
+        return next(iter(self.jobs(api_name)), None)
+
+    def count_in_progress(self, api_name: str) -> int:
+        return sum(not job.is_final for job in self.jobs(api_name))
+
+    def ended_jobs_beyond(self, api_name: str, count: int, *, limit: int) -> Sequence[str]:
+        last_first = sorted((-(job.ended_at_ns or 0), job.id) for job in self.jobs(api_name) if job.is_final)
+        return [job_id for _, job_id in last_first[count : count + limit]]
+
+    def jobs_ended_before(self, at_ns: int, *, limit: int) -> Sequence[str]:
+        ended = [(job.ended_at_ns, job.id) for job in self._jobs.values() if job.ended_at_ns is not None]
+        return [job_id for ended_at_ns, job_id in sorted(ended) if ended_at_ns < at_ns][:limit]
+
+    def delete_jobs(self, job_ids: Sequence[str]) -> None:
+        for job_id in {job_id for job_id in job_ids if job_id in self._jobs and self._jobs[job_id].is_final}:
+            self._forget(job_id)
+        self._forget_unneeded_versions()
+
+    def _forget(self, job_id: str) -> None:
+        self._newest_forgotten = min(job_id, self._newest_forgotten or job_id)
+        del self._jobs[job_id], self._segments[job_id]
+        self._cursors.pop(job_id, None)
+        self._workers = {name: record for name, record in self._workers.items() if record.job_id != job_id}
+        self._deaths = {key: death for key, death in self._deaths.items() if key[0] != job_id}
+
     def jobs_in_progress(self) -> Sequence[Job]:
         return sorted((job for job in self._jobs.values() if not job.is_final), key=lambda job: job.id, reverse=True)
 
     def newest_job_id(self) -> str | None:
-        return min(self._jobs, default=None)
+        return min([*self._jobs, *([self._newest_forgotten] if self._newest_forgotten else [])], default=None)
 
     def segments(self, job_id: str) -> Sequence[SegmentRange]:
         return list(self._segments.get(job_id, []))

@@ -44,12 +44,32 @@ def read_rows(
             yield data
 
 
-def read_failures(folder: JobFolder, segments: Sequence[SegmentRange]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_failures(
+    folder: JobFolder, segments: Sequence[SegmentRange], first: int = 0, end: int | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Give number and failure (type, message, traceback) of every Batch in which predict raised, in input order."""
     for segment in segments:
-        for batch, data in _read(folder, segment, BatchState.FAILED, segment.first, segment.end):
+        begin, stop = max(first, segment.first), segment.end if end is None else min(end, segment.end)
+        for batch, data in _read(folder, segment, BatchState.FAILED, begin, stop):
             if data is not None:
                 yield batch, json.loads(data)
+
+
+def read_endings(
+    folder: JobFolder, segments: Sequence[SegmentRange], first: int = 0, end: int | None = None
+) -> Iterator[tuple[int, BatchState, ResultEntry | None]]:
+    """Give number, state and result entry of every Batch that has ended, in input order; nothing else is read."""
+    for segment in segments:
+        begin, stop = max(first, segment.first), segment.end if end is None else min(end, segment.end)
+        if begin >= stop:
+            continue
+        states = States(folder, segment).read(begin, stop)
+        entries, _ = _entries(sorted(folder.workers.glob("*.index")), list(EntryKind), begin, stop)
+        starts = np.searchsorted(entries["batch"], np.arange(begin, stop), "left").tolist()
+        for batch, state, start in zip(range(begin, stop), map(BatchState, states), starts, strict=True):
+            if state is not BatchState.OPEN:
+                is_there = start < len(entries) and entries[start]["batch"] == batch and state in _KINDS
+                yield batch, state, ResultEntry(*entries[start].item()) if is_there else None
 
 
 def batches_without_rows(folder: JobFolder, segment: SegmentRange) -> list[int]:
@@ -70,7 +90,7 @@ def _read(
         return
     # The states were read first, so every Batch that is wanted has its entry by now.
     indexes = sorted(folder.workers.glob("*.index"))
-    entries, parts = _entries(indexes, _KINDS[state], first, end)
+    entries, parts = _entries(indexes, [_KINDS[state]], first, end)
     starts = np.searchsorted(entries["batch"], wanted, "left").tolist()
     ends = np.searchsorted(entries["batch"], wanted, "right").tolist()
     with _OpenParts(indexes) as open_parts:
@@ -81,14 +101,14 @@ def _read(
 
 
 def _entries(
-    indexes: Sequence[Path], kind: EntryKind, first: int, end: int
+    indexes: Sequence[Path], kinds: Sequence[EntryKind], first: int, end: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
     """Give the entries of these Batches and the part of each: by Batch, the highest token first."""
     found, parts = [np.empty(0, _ENTRY_TYPE)], [np.empty(0, np.intp)]
     for number, path in enumerate(indexes):
         data = path.read_bytes()
         entries = np.frombuffer(data[: len(data) // ENTRY.size * ENTRY.size], _ENTRY_TYPE)
-        entries = entries[(entries["batch"] >= first) & (entries["batch"] < end) & (entries["kind"] == kind)]
+        entries = entries[(entries["batch"] >= first) & (entries["batch"] < end) & np.isin(entries["kind"], kinds)]
         found.append(entries)
         parts.append(np.full(len(entries), number, np.intp))
     all_entries, all_parts = np.concatenate(found), np.concatenate(parts)

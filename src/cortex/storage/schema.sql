@@ -28,6 +28,7 @@ CREATE TABLE jobs (
     api_id TEXT NOT NULL REFERENCES versions (api_id),
     workers INTEGER NOT NULL CHECK (workers >= 1),
     config TEXT,
+    source TEXT, -- the files that it is cut from; NULL where the request held the items
     batch_size INTEGER NOT NULL CHECK (batch_size >= 1),
     item_count INTEGER NOT NULL,
     total_batch_count INTEGER NOT NULL,
@@ -47,12 +48,22 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_by_api ON jobs (api_name, id);
 CREATE INDEX jobs_in_progress ON jobs (id) WHERE ended_at_ns IS NULL;
+CREATE INDEX jobs_by_version ON jobs (api_id);
+CREATE INDEX jobs_ended ON jobs (api_name, ended_at_ns DESC, id) WHERE ended_at_ns IS NOT NULL;
+CREATE INDEX jobs_by_end ON jobs (ended_at_ns, id) WHERE ended_at_ns IS NOT NULL;
+
+-- No id is ever given twice, so the newest one is remembered when its job is not.
+CREATE TABLE forgotten (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    newest_job_id TEXT NOT NULL
+) STRICT;
 
 CREATE TABLE segments (
     job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
     first INTEGER NOT NULL,
     count INTEGER NOT NULL CHECK (count >= 1),
+    cursor TEXT, -- where in its source the next segment begins
     PRIMARY KEY (job_id, number)
 ) STRICT, WITHOUT ROWID;
 
@@ -65,7 +76,7 @@ CREATE TABLE workers (
     is_gone INTEGER NOT NULL DEFAULT 0 CHECK (is_gone IN (0, 1))
 ) STRICT;
 
-CREATE INDEX workers_by_job ON workers (job_id) WHERE is_gone = 0;
+CREATE INDEX workers_by_job ON workers (job_id);
 
 CREATE TABLE deaths (
     job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,

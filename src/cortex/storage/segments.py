@@ -7,12 +7,86 @@ reads, never through a map: a map of a file that was cut short would kill the op
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, islice
+from typing import BinaryIO, Final, Self
 
 from cortex.domain.batch import MAX_SEGMENT_BATCHES, MAX_SEGMENT_BYTES, BatchState
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.files import sync_file, write_durably
+
+_BATCHES_AT_ONCE: Final = 4096
+
+
+class SegmentWriter:
+    """Writes one Segment after the other, in a memory of a few megabytes.
+
+    What an earlier writer has left of a Segment that was not published is overwritten.
+    """
+
+    def __init__(
+        self, folder: JobFolder, *, number: int = 0, first: int = 0, max_bytes: int = MAX_SEGMENT_BYTES
+    ) -> None:
+        """Go on with this Segment and Batch. `max_bytes` of payload are exceeded only by a Batch that is alone."""
+        folder.segments.mkdir(parents=True, exist_ok=True)
+        folder.workers.mkdir(exist_ok=True)
+        self._folder = folder
+        self._number = number
+        self._first = first
+        self._max_bytes = max_bytes
+        self._payload: BinaryIO | None = None
+        self._offsets = array("I", [0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._payload is not None:
+            self._payload.close()
+
+    @property
+    def count(self) -> int:
+        """How many Batches the present Segment holds."""
+        return len(self._offsets) - 1
+
+    @property
+    def next_batch(self) -> int:
+        """The number of the Batch that comes next."""
+        return self._first + self.count
+
+    def extend(self, batches: Sequence[bytes]) -> int:
+        """Write as many of these Batches, in order, as the present Segment has room for; tell how many."""
+        room = min(len(batches), MAX_SEGMENT_BATCHES - self.count)
+        ends = array("I", accumulate(map(len, batches[:room]), initial=self._offsets[-1]))[1:]
+        fitting = bisect_right(ends, self._max_bytes)
+        if fitting == 0 and room and not self.count:
+            fitting = 1
+        if self._payload is None and fitting:
+            self._payload = self._folder.payload(self._number).open("wb")
+        if self._payload is not None:
+            self._payload.write(b"".join(batches[:fitting]))
+        self._offsets.extend(ends[:fitting])
+        return fitting
+
+    def complete(self) -> SegmentRange | None:
+        """Bring the present Segment to the disk and begin the next one; give what it holds, None if that is nothing.
+
+        When this returns, the Segment may be published.
+        """
+        if self._payload is None:
+            return None
+        self._payload.flush()
+        os.fdatasync(self._payload.fileno())
+        self._payload.close()
+        self._payload = None
+        segment = SegmentRange(number=self._number, first=self._first, count=self.count)
+        write_durably(self._folder.offsets(self._number), self._offsets.tobytes())
+        write_durably(self._folder.states(self._number), bytes(self.count))
+        sync_file(self._folder.segments)
+        self._number, self._first, self._offsets = segment.number + 1, segment.end, array("I", [0])
+        return segment
 
 
 def write_segments(folder: JobFolder, batches: Iterable[bytes]) -> list[SegmentRange]:
@@ -20,38 +94,16 @@ def write_segments(folder: JobFolder, batches: Iterable[bytes]) -> list[SegmentR
 
     Each Batch is its JSON array. Writing again what was written before gives the same files.
     """
-    folder.segments.mkdir(parents=True, exist_ok=True)
-    folder.workers.mkdir(exist_ok=True)
-    segments: list[SegmentRange] = []
-    first = 0
-    for group in _grouped(batches):
-        number = len(segments)
-        offsets = array("I", [0])
-        end = 0
-        for batch in group:
-            end += len(batch)
-            offsets.append(end)
-        write_durably(folder.payload(number), b"".join(group))
-        write_durably(folder.offsets(number), offsets.tobytes())
-        write_durably(folder.states(number), bytes(len(group)))
-        segments.append(SegmentRange(number=number, first=first, count=len(group)))
-        first += len(group)
-    for directory in (folder.segments, folder.root, folder.root.parent):
+    segments: list[SegmentRange | None] = []
+    rest = iter(batches)
+    with SegmentWriter(folder) as writer:
+        while group := list(islice(rest, _BATCHES_AT_ONCE)):
+            while group := group[writer.extend(group) :]:
+                segments.append(writer.complete())
+        segments.append(writer.complete())
+    for directory in (folder.root, folder.root.parent):
         sync_file(directory)
-    return segments
-
-
-def _grouped(batches: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
-    group: list[bytes] = []
-    size = 0
-    for batch in batches:
-        if group and (len(group) == MAX_SEGMENT_BATCHES or size + len(batch) > MAX_SEGMENT_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(batch)
-        size += len(batch)
-    if group:
-        yield group
+    return [segment for segment in segments if segment is not None]
 
 
 class SegmentDamaged(Exception):

@@ -2,16 +2,30 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.errors import StartRefused
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move
+from cortex.domain.source import FileSource
+from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move, check_publication
 
-_SCHEMA_VERSION: Final = 1
+_UPGRADES: Final = (
+    "ALTER TABLE jobs ADD COLUMN source TEXT; ALTER TABLE segments ADD COLUMN cursor TEXT;",
+    """
+    CREATE INDEX jobs_by_version ON jobs (api_id);
+    CREATE INDEX jobs_ended ON jobs (api_name, ended_at_ns DESC, id) WHERE ended_at_ns IS NOT NULL;
+    CREATE INDEX jobs_by_end ON jobs (ended_at_ns, id) WHERE ended_at_ns IS NOT NULL;
+    CREATE TABLE forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), newest_job_id TEXT NOT NULL) STRICT;
+    DROP INDEX workers_by_job;
+    CREATE INDEX workers_by_job ON workers (job_id);
+    """,
+)
+"""What makes a ledger of each earlier schema one of the next; `schema.sql` is the last."""
+
+_SCHEMA_VERSION: Final = 1 + len(_UPGRADES)
 _VERSION_COLUMNS: Final = "api_id, api_name, kind, versions.endpoint, spec, project_id, deployed_at_ns"
 
 
@@ -41,6 +55,9 @@ class SqliteLedger(Ledger):
             )
         if version == 0:
             schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+        else:
+            schema = " ".join(_UPGRADES[version - 1 :])
+        if version < _SCHEMA_VERSION:
             self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
     @contextmanager
@@ -92,10 +109,7 @@ class SqliteLedger(Ledger):
                 )
             except sqlite3.IntegrityError as error:
                 raise ValueError("two APIs have the same endpoint") from error
-            db.execute(
-                "DELETE FROM versions WHERE api_id NOT IN (SELECT api_id FROM apis)"
-                " AND api_id NOT IN (SELECT api_id FROM jobs)"
-            )
+            _forget_unneeded_versions(db)
 
     def versions(self) -> Sequence[Version]:
         return [
@@ -115,21 +129,22 @@ class SqliteLedger(Ledger):
 
     def delete_api(self, api_name: str) -> None:
         with self._transaction(durable=True) as db:
-            db.execute("DELETE FROM jobs WHERE api_name = ?", (api_name,))
+            _forget_jobs(db, "api_name = ?", api_name)
             db.execute("DELETE FROM apis WHERE name = ?", (api_name,))
             db.execute("DELETE FROM versions WHERE api_name = ?", (api_name,))
 
     def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
         with self._transaction(durable=True) as db:
             db.execute(
-                "INSERT INTO jobs (id, api_name, api_id, workers, config, batch_size, item_count, total_batch_count,"
-                " status, created_at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, api_name, api_id, workers, config, source, batch_size, item_count,"
+                " total_batch_count, status, created_at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
                     job.api_name,
                     job.api_id,
                     job.workers,
                     None if job.config is None else json.dumps(job.config),
+                    None if job.source is None else json.dumps(job.source.to_dict()),
                     job.batch_size,
                     job.item_count,
                     job.total_batch_count,
@@ -138,9 +153,29 @@ class SqliteLedger(Ledger):
                 ),
             )
             db.executemany(
-                "INSERT INTO segments VALUES (?, ?, ?, ?)",
+                "INSERT INTO segments (job_id, number, first, count) VALUES (?, ?, ?, ?)",
                 [(job.id, segment.number, segment.first, segment.count) for segment in segments],
             )
+
+    def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
+        with self._transaction(durable=False) as db:
+            job = self.job(job_id)
+            check_publication(job, job_id, self.segments(job_id), segment)
+            db.execute(
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?)",
+                (job_id, segment.number, segment.first, segment.count, json.dumps(cursor)),
+            )
+            row = db.execute(
+                "UPDATE jobs SET total_batch_count = total_batch_count + ?, item_count = item_count + ?"
+                " WHERE id = ? RETURNING *",
+                (segment.count, item_count, job_id),
+            ).fetchone()
+        return _job(row)
+
+    def cursor(self, job_id: str) -> Mapping[str, Any] | None:
+        query = "SELECT cursor FROM segments WHERE job_id = ? ORDER BY number DESC LIMIT 1"
+        row = self._db.execute(query, (job_id,)).fetchone()
+        return json.loads(row["cursor"]) if row and row["cursor"] is not None else None
 
     def job(self, job_id: str) -> Job | None:
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
@@ -149,12 +184,40 @@ class SqliteLedger(Ledger):
     def jobs(self, api_name: str) -> Sequence[Job]:
         return [_job(row) for row in self._db.execute("SELECT * FROM jobs WHERE api_name = ? ORDER BY id", (api_name,))]
 
+    def newest_job(self, api_name: str) -> Job | None:
+        query = "SELECT * FROM jobs WHERE api_name = ? ORDER BY id LIMIT 1"
+        row = self._db.execute(query, (api_name,)).fetchone()
+        return _job(row) if row else None
+
+    def count_in_progress(self, api_name: str) -> int:
+        query = "SELECT count(*) FROM jobs INDEXED BY jobs_in_progress WHERE ended_at_ns IS NULL AND api_name = ?"
+        count: int = self._db.execute(query, (api_name,)).fetchone()[0]
+        return count
+
+    def ended_jobs_beyond(self, api_name: str, count: int, *, limit: int) -> Sequence[str]:
+        query = (
+            "SELECT id FROM jobs INDEXED BY jobs_ended WHERE api_name = ? AND ended_at_ns IS NOT NULL"
+            " ORDER BY ended_at_ns DESC, id LIMIT ? OFFSET ?"
+        )
+        return [row["id"] for row in self._db.execute(query, (api_name, limit, count))]
+
+    def jobs_ended_before(self, at_ns: int, *, limit: int) -> Sequence[str]:
+        query = "SELECT id FROM jobs INDEXED BY jobs_by_end WHERE ended_at_ns < ? ORDER BY ended_at_ns, id LIMIT ?"
+        return [row["id"] for row in self._db.execute(query, (at_ns, limit))]
+
+    def delete_jobs(self, job_ids: Sequence[str]) -> None:
+        with self._transaction(durable=True) as db:
+            condition = "id IN (SELECT value FROM json_each(?)) AND ended_at_ns IS NOT NULL"
+            _forget_jobs(db, condition, json.dumps(list(job_ids)))
+            _forget_unneeded_versions(db)
+
     def jobs_in_progress(self) -> Sequence[Job]:
         query = "SELECT * FROM jobs WHERE ended_at_ns IS NULL ORDER BY id DESC"
         return [_job(row) for row in self._db.execute(query)]
 
     def newest_job_id(self) -> str | None:
-        newest: str | None = self._db.execute("SELECT min(id) FROM jobs").fetchone()[0]
+        query = "SELECT min(id) FROM (SELECT min(id) AS id FROM jobs UNION ALL SELECT newest_job_id FROM forgotten)"
+        newest: str | None = self._db.execute(query).fetchone()[0]
         return newest
 
     def segments(self, job_id: str) -> Sequence[SegmentRange]:
@@ -231,6 +294,23 @@ class SqliteLedger(Ledger):
         self._db.close()
 
 
+def _forget_jobs(db: sqlite3.Connection, condition: str, parameter: str) -> None:
+    db.execute(
+        f"INSERT INTO forgotten SELECT 1, min(id) FROM jobs WHERE {condition} HAVING min(id) IS NOT NULL"  # noqa: S608
+        " ON CONFLICT (one) DO UPDATE SET newest_job_id = min(newest_job_id, excluded.newest_job_id)",
+        (parameter,),
+    )
+    db.execute(f"DELETE FROM jobs WHERE {condition}", (parameter,))  # noqa: S608 - constants
+
+
+def _forget_unneeded_versions(db: sqlite3.Connection) -> None:
+    """Forget what is neither deployed nor has a Job; the index spares looking at every Job."""
+    db.execute(
+        "DELETE FROM versions WHERE api_id NOT IN (SELECT api_id FROM apis)"
+        " AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.api_id = versions.api_id)"
+    )
+
+
 def _version(row: sqlite3.Row) -> Version:
     return Version(**{**dict(row), "spec": json.loads(row["spec"])})
 
@@ -243,6 +323,7 @@ def _job(row: sqlite3.Row) -> Job:
     fields: dict[str, Any] = dict(row)
     succeeded, failed, in_queue = fields.pop("succeeded"), fields.pop("failed"), fields.pop("in_queue")
     fields["config"] = None if fields["config"] is None else json.loads(fields["config"])
+    fields["source"] = None if fields["source"] is None else FileSource.from_dict(json.loads(fields["source"]))
     fields["status"] = JobStatus(fields["status"])
     if succeeded is not None:
         fields["final_counts"] = Counts(succeeded=succeeded, failed=failed, in_queue=in_queue)

@@ -1,14 +1,19 @@
 """Reading the body of a request, within limits."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from cortex.domain.batch import MAX_REQUEST_BYTES
 from cortex.domain.errors import TooLarge
-from cortex.operator.submission import MAX_REQUEST_BYTES
 
 _DROPPED_BYTES: Final = 64 * 1024 * 1024
 """How much of a body that is too large is still read, so that every client gets to see the answer."""
+
+_DROPPING_SECONDS: Final = 60.0
 
 
 async def read_body(request: Request) -> bytes:
@@ -27,3 +32,16 @@ async def read_body(request: Request) -> bytes:
             hint="submit the dataset in several jobs",
         )
     return b"".join(chunks)
+
+
+async def drop_body(rest: AsyncIterator[bytes]) -> None:
+    """Read the rest of a request that is refused, up to a limit, so that every client gets to see the answer."""
+    size = 0
+    with suppress(ClientDisconnect, TimeoutError):
+        async with asyncio.timeout(
+            _DROPPING_SECONDS
+        ):  # for a stranger must not hold a connection for as long as he likes
+            async for data in rest:
+                size += len(data)
+                if size > _DROPPED_BYTES:
+                    return

@@ -1,6 +1,9 @@
 """The endpoints of APIs: submit a Job, see it, read what it gave, stop it."""
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -8,9 +11,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from cortex.domain.errors import InvalidRequest, MethodNotAllowed, RouteNotFound
 from cortex.domain.job import Job
+from cortex.enqueuing.events import Listed
 from cortex.operator.operator import Operator
 from cortex.operator.status import submitted
-from cortex.operator.submission import read_submission
+from cortex.operator.submission import Submission, read_submission
 from cortex.storage.ledger import Version
 from cortex.web import streams
 from cortex.web.body import read_body
@@ -18,6 +22,8 @@ from cortex.web.body import read_body
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _SMALL_BYTES: Final = 64 * 1024
 """A request up to this size is handled at once; a larger one in a thread, so that nobody else waits for it."""
+
+_PASSED: Final = "validations passed"
 
 JSON_LINES: Final = "application/x-ndjson"
 
@@ -68,23 +74,28 @@ class Endpoints:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} is not allowed here: GET reads it")
         follow = _is_true(request, "follow")
-        if what == "results":
-            return StreamingResponse(streams.rows(self._operator, job, follow=follow), media_type=JSON_LINES)
-        if what == "failures":
-            return StreamingResponse(streams.failures(self._operator, job), media_type=JSON_LINES)
         if what == "logs":
             return StreamingResponse(streams.log(self._operator, job, follow=follow), media_type="text/plain")
-        raise RouteNotFound(f"a job has no `{what}`; it has results, failures and logs")
+        operator = self._operator
+        read = {"results": operator.rows, "failures": operator.failures, "manifest": operator.manifest}.get(what)
+        if read is None:
+            raise RouteNotFound(f"a job has no `{what}`; it has results, failures, a manifest and logs")
+        return StreamingResponse(streams.batches(operator, job, read, follow=follow), media_type=JSON_LINES)
 
     async def _submit(self, request: Request, version: Version) -> Response:
         body = await read_body(request)
         submission = await _run(body, read_submission, body)
         if _is_true(request, "dryRun"):
-            return PlainTextResponse("validations passed")
-        jobs = self._operator.jobs
+            return await self._try_out(request, submission)
+        jobs, datasets = self._operator.jobs, self._operator.datasets
+        if submission.source:
+            await datasets.check(submission.source)
         job_id = jobs.new_job_id()
         try:
             segments = await _run(body, jobs.write_dataset, job_id, submission)
+            if submission.source:
+                source = datasets.claim(submission.source, jobs.folder(job_id).root)
+                submission = replace(submission, source=source)
             version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
             job = jobs.submit(job_id, version, submission, segments)
         except BaseException:
@@ -94,11 +105,29 @@ class Endpoints:
         asyncio.get_running_loop().call_soon(jobs.enqueue, job)
         return JSONResponse(submitted(job))
 
+    async def _try_out(self, request: Request, submission: Submission) -> Response:
+        """Say what a submission would process, and do nothing."""
+        if "application/json" in request.headers.get("accept", ""):
+            return JSONResponse(await self._operator.datasets.summary(submission))
+        if submission.source is None:
+            return PlainTextResponse(_PASSED)
+        groups = self._operator.datasets.listing(submission.source)
+        first = await anext(groups)  # what can be wrong is known with it, so the answer can still say so
+        return StreamingResponse(_paths(first, groups), media_type="text/plain")
+
     async def stop(self, job: Job) -> None:
         """Stop a Job and wait until it has stopped. Raises JobNotInProgress."""
         stopped = asyncio.Event()
         self._operator.jobs.stop(job.id, stopped.set)
         await stopped.wait()
+
+
+async def _paths(first: Listed, groups: AsyncGenerator[Listed]) -> AsyncIterator[str]:
+    async with aclosing(groups):
+        yield "".join(f"{url}\n" for url in first.urls)
+        async for group in groups:
+            yield "".join(f"{url}\n" for url in group.urls)
+        yield _PASSED
 
 
 async def _run(body: bytes, function: Any, *arguments: Any) -> Any:

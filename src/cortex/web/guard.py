@@ -1,53 +1,123 @@
-"""Who may ask: a web page that a user of this machine looks at must not be able to deploy code."""
+"""Who may ask: no web page that a user of this machine looks at, and where there are keys, nobody without one."""
 
 import ipaddress
+import re
+import socket
 from collections.abc import Iterable
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cortex.domain.errors import Forbidden
+from cortex.domain.errors import CortexError, Forbidden, Unauthorized
+from cortex.operator.keys import HOW_TO_SEND_A_KEY, Caller, Keys
+from cortex.web.body import drop_body
 from cortex.web.errors import show_error
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_BEARER: Final = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
+_HOST: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::(\d{1,5}))?", re.ASCII)
+_OPEN: Final = "/healthz"
 
 
 class Guard:
-    """Refuses requests with a foreign Origin, or for a Host that is not this operator (DNS rebinding)."""
+    """Refuses requests with a foreign Origin, for a Host that is not this operator (DNS rebinding), or without a key.
 
-    def __init__(self, app: ASGIApp, addresses: Iterable[str]) -> None:
+    `addresses` are those that the operator listens on, `public_url` is the one that a proxy in front of it is reached
+    by. A request that came by that is handled as if it had come to the operator with the proxy's scheme.
+    """
+
+    def __init__(
+        self, app: ASGIApp, addresses: Iterable[str], public_url: str | None = None, keys: Keys | None = None
+    ) -> None:
         self._app = app
+        addresses = tuple(addresses)
         self._addresses = {same for address in addresses for same in _names(address)}
+        self._open_ports = {urlsplit(address).port or 80 for address in addresses if _is_wildcard(address)}
+        self._public = _names(public_url) if public_url else set()
+        self._public_scheme = urlsplit(public_url or "").scheme
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "http":
-            request = Request(scope)
+            request = Request(scope, receive)
             try:
-                self._check(request)
-            except Forbidden as error:
+                hosts = [host.lower() for host in request.headers.getlist("host") or [""]]
+                self._check_place(request, hosts)
+                self._check_key(request)
+            except CortexError as error:
+                await drop_body(request.stream())
                 response = await show_error(request, error)
                 await response(scope, receive, send)
                 return
+            if self._public.issuperset(hosts):
+                scope = {**scope, "scheme": self._public_scheme}  # the URLs in the answer have it, too
         await self._app(scope, receive, send)
 
-    def _check(self, request: Request) -> None:
-        for host in request.headers.getlist("host") or [""]:
-            if host.lower() not in self._addresses:
-                raise Forbidden(f"the Host `{host}` is not this operator")
+    def _check_place(self, request: Request, hosts: list[str]) -> None:
+        for host in hosts:
+            if not self._is_ours(host):
+                raise Forbidden(
+                    f"the Host `{host}` is not this operator",
+                    hint="if it is reached by that name, start it with --public-url",
+                )
         for origin in request.headers.getlist("origin"):
-            if origin.lower().partition("://")[2] not in self._addresses:
+            scheme, _, host = origin.lower().partition("://")
+            is_public = scheme == self._public_scheme and host in self._public
+            if not is_public and host not in self._addresses.union(hosts) - self._public:
                 raise Forbidden(f"requests from `{origin}` are not allowed")
+
+    def _is_ours(self, host: str) -> bool:
+        # Who listens everywhere cannot know all that leads there; but rebinding needs a name: any IP address will do.
+        return host in self._addresses | self._public or _port_of_ip_address(host) in self._open_ports
+
+    def _check_key(self, request: Request) -> None:
+        path = request.scope["path"]  # what the routes go by; `request.url` ends at an encoded `?`
+        if self._keys is None or path == _OPEN:
+            return
+        presented = request.headers.getlist("authorization")
+        found = _BEARER.fullmatch(presented[0]) if len(presented) == 1 else None
+        if found is None:
+            raise Unauthorized("this operator asks for an API key", hint=HOW_TO_SEND_A_KEY)
+        if self._keys.caller(found[1]) is Caller.JOB and not _is_for_jobs(request.method, path):
+            raise Forbidden("the token of a job may only be used for the endpoints of APIs, and to look")
+
+
+def _is_for_jobs(method: str, path: str) -> bool:
+    """Tell whether a Job may ask this: it may not change what is deployed, nor touch what others are sending."""
+    if not f"{path}/".startswith("/_cortex/"):
+        return True
+    return method == "GET" and not f"{path}/".startswith("/_cortex/uploads/")
 
 
 def _names(address: str) -> set[str]:
     """Give the Host headers that mean this address, such as `localhost` for a loopback address."""
     parts = urlsplit(address)
     host, port = parts.hostname or "", parts.port
-    shown = f"[{host}]" if ":" in host else host
-    names = {shown}
-    if is_loopback(host):
+    names = {f"[{host}]" if ":" in host else host}
+    if is_loopback(host) or _is_wildcard(address):
         names.add("localhost")
-    return {f"{name}:{port}" for name in names} | (names if port in (None, 80) else set())
+    if _is_wildcard(address):
+        names.add(socket.gethostname().lower())
+    is_default = port in (None, _DEFAULT_PORTS.get(parts.scheme))
+    return {f"{name}:{port or _DEFAULT_PORTS[parts.scheme]}" for name in names} | (names if is_default else set())
+
+
+def _port_of_ip_address(host: str) -> int | None:
+    """Give the port of a Host that is an IP address; None for one that is a name, or nothing at all."""
+    found = _HOST.fullmatch(host)
+    try:
+        ipaddress.ip_address((found[1] or found[2]) if found else "")
+    except ValueError:
+        return None
+    return int(found[3] or 80) if found else None
+
+
+def _is_wildcard(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host in ("0.0.0.0", "::")  # noqa: S104 - it is compared, not listened on
 
 
 def is_loopback(host: str) -> bool:

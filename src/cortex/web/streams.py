@@ -1,16 +1,14 @@
 """Results and logs as streams: flat in memory, and following a Job to its end on request."""
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from starlette.concurrency import iterate_in_threadpool
 
-from cortex.domain.identity import batch_id
 from cortex.domain.job import Job
 from cortex.operator.operator import Operator
 
@@ -28,28 +26,22 @@ def _end_of(operator: Operator, job: Job) -> Iterator[asyncio.Event]:
         operator.jobs.unwatch(job.id, event.set)
 
 
-async def rows(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[bytes]:
-    """Give the rows of what has ended, in input order; if following, each as soon as all before it have ended."""
-    position = 0
+async def batches(
+    operator: Operator, job: Job, read: Callable[[Job, int, int], Iterator[bytes]], *, follow: bool
+) -> AsyncIterator[bytes]:
+    """Give what the Batches that have ended left, in input order; if following, each once all before it have ended."""
+    position, root = 0, operator.jobs.folder(job.id).root
     if follow:
         with _end_of(operator, job) as end_of_job:
             while not end_of_job.is_set():
                 end = operator.ended_prefix(job, position)
-                async for chunk in _chunks(operator.rows(job, position, end)):
+                job = operator.ledger.job(job.id) or job  # its total is known only when all is enqueued
+                async for chunk in _chunks(while_there(root, read(job, position, end))):
                     yield chunk
                 position = end
                 await _wait(end_of_job)
-    async for chunk in _chunks(operator.rows(job, position, job.total_batch_count)):
-        yield chunk
-
-
-async def failures(operator: Operator, job: Job) -> AsyncIterator[bytes]:
-    """Give what predict raised, Batch by Batch."""
-    lines = (
-        json.dumps({"batch_id": batch_id(job.id, batch), **failure}).encode() + b"\n"
-        for batch, failure in operator.failures(job)
-    )
-    async for chunk in _chunks(lines):
+    job = operator.ledger.job(job.id) or job
+    async for chunk in _chunks(while_there(root, read(job, position, job.total_batch_count))):
         yield chunk
 
 
@@ -82,6 +74,15 @@ def _read(path: Path, position: int) -> bytes:
             return os.pread(file.fileno(), _CHUNK_BYTES, position)
     except FileNotFoundError:
         return b""
+
+
+def while_there(root: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Give pieces until their Job is removed, with its folder: that is an end, and no failure."""
+    try:
+        yield from pieces
+    except Exception:
+        if root.exists():
+            raise
 
 
 async def _chunks(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from typing import Final
 from cortex.domain.frame import Frame, FrameReader, encode
 
 _READ_BYTES: Final = 1 << 16
-_PER_JOB: Final = "CORTEX_JOB_ID"
+_PER_JOB: Final = frozenset({"CORTEX_JOB_ID", "CORTEX_API_KEY"})
 
 
 def command(role: str, python: str, project: Path, *arguments: str) -> list[str]:
@@ -122,7 +122,7 @@ class Template:
 def template_key(frame: Frame) -> str:
     """Name what Workers must have in common to be forked from one Template."""
     order = frame["order"]
-    env = {name: value for name, value in frame["env"].items() if name != _PER_JOB}
+    env = {name: value for name, value in frame["env"].items() if name not in _PER_JOB}
     return json.dumps([frame["python"], order["project"], order["predictor_path"], order["python_path"], env])
 
 
@@ -143,7 +143,7 @@ def start_template(
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={name: value for name, value in frame["env"].items() if name != _PER_JOB},
+            env={name: value for name, value in frame["env"].items() if name not in _PER_JOB},
             cwd=order["project"],
             start_new_session=True,
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import resource
 import signal
 import sys
@@ -25,6 +26,15 @@ def adopt_orphans() -> None:
 def name_process(name: str) -> None:
     """Set the name that `ps` and `top` show, of 15 characters at most."""
     _prctl(_PR_SET_NAME, name.encode())
+
+
+def join_group(file: str) -> None:
+    """Enter a control group through its `cgroup.procs`, with all that this process will start. Raises OSError."""
+    opened = os.open(file, os.O_WRONLY)
+    try:
+        os.write(opened, b"0")
+    finally:
+        os.close(opened)
 
 
 def raise_file_limit() -> None:

@@ -20,7 +20,7 @@ from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_id_prefix, batch_id_suffix
 from cortex.domain.layout import JobFolder
 from cortex.predictor import LoadedPredictor, construct, load
-from cortex.worker.kernel import die_with_parent, name_process
+from cortex.worker.kernel import die_with_parent, join_group, name_process
 from cortex.worker.link import Link, OperatorGone
 from cortex.worker.output import Output
 from cortex.worker.rows import RowsFile, decode, encode
@@ -44,6 +44,8 @@ def live(order: dict[str, Any], load_class: Callable[[], type[Any]]) -> int:
     """Be the Worker that an order describes; give the exit code."""
     name_process("cortex-worker")
     _end_with(order["supervisor_pid"])
+    if order["memory_group"] is not None:
+        join_group(order["memory_group"])  # before anything of the user's runs
     os.environ.update(order["env"])  # again: the project's .env was read after these were set
     try:
         return Worker(order, load_class, Output()).live()

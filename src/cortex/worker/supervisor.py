@@ -21,33 +21,21 @@ from pathlib import Path
 from typing import Final
 
 from cortex.domain.frame import Frame, FrameReader, encode
+from cortex.worker.child import Child
 from cortex.worker.forking import State, Template, command, start_template, template_key
 from cortex.worker.joblog import BoundedLog
 from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
 from cortex.worker.link import ORPHAN_SECONDS, connect
+from cortex.worker.memory import MemoryLimits, memory_limits
 
 _RECONNECT_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
+_CLEAR_UP_SECONDS: Final = 1.0
+_LOOK_AGAIN_SECONDS: Final = 0.01
+_LOOK_SECONDS: Final = 0.2
+"""How often it is looked whether a Worker is over its memory limit."""
+
 _READ_BYTES: Final = 1 << 16
-
-
-@dataclass(slots=True)
-class _Child:
-    """A Worker and what is known of it. `exit_status` is as in subprocess: negative for a signal."""
-
-    worker: str
-    log: BoundedLog
-    template: Template
-    pipe: int | None
-    pid: int | None = None  # None until it has been forked or spawned
-    exit_status: int | None = None
-    is_interrupted: bool = False
-    kill_at: float | None = None
-    drained_by: float | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self.exit_status is not None and self.pipe is None
 
 
 @dataclass(slots=True)
@@ -56,7 +44,8 @@ class Supervisor:
 
     channel: Path
     name: str
-    _children: dict[str, _Child] = field(default_factory=dict)
+    memory: MemoryLimits
+    _children: dict[str, Child] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
     _keep_warm_seconds: float = 0.0
     _unclaimed: dict[int, int] = field(default_factory=dict)  # exit status by pid, of whom no Template has told yet
@@ -65,6 +54,8 @@ class Supervisor:
     _reader: FrameReader = field(default_factory=FrameReader)
     _wakeups: tuple[socket.socket, socket.socket] | None = None
     _orphan_at: float = 0.0
+    _look_at: float = 0.0
+    _is_cleared_up: bool = True
     _must_end: bool = False
 
     def run(self) -> None:
@@ -77,10 +68,17 @@ class Supervisor:
             for key, _ in self._selector.select(self._patience()):
                 self._guard(key.data)
             self._guard(self._keep_deadlines)
-        for child in self._children.values():
-            _signal(child, signal.SIGKILL)
         for template in self._templates.values():
             template.end()
+        for child in self._children.values():
+            child.signal(signal.SIGKILL)
+            if child.is_limited and child.pid is not None:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.pid, 0)  # its group can be removed when it is gone
+            self.memory.dismiss(child.worker)
+        deadline = time.monotonic() + _CLEAR_UP_SECONDS
+        while not self.memory.clear_up() and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
 
     def _guard(self, handle: Callable[[], None]) -> None:
         """Handle one event; what fails for one Worker must not end all others."""
@@ -97,6 +95,8 @@ class Supervisor:
         ]
         due += [child.drained_by for child in self._children.values() if child.drained_by is not None]
         due += [at for at, _ in self._unused_templates()]
+        if not self._is_cleared_up or any(child.is_limited for child in self._children.values()):
+            due.append(self._look_at)
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
         return max(0.0, min(due) - now) if due else None
@@ -106,34 +106,36 @@ class Supervisor:
         for child in list(self._children.values()):
             if child.kill_at is not None and now >= child.kill_at and child.pid is not None:
                 child.kill_at = None
-                _signal(child, signal.SIGKILL)
+                child.signal(signal.SIGKILL)
             if child.drained_by is not None and now >= child.drained_by:
                 self._close_pipe(child)  # somebody else, started by the Worker, still holds it
         for at, template in self._unused_templates():
             if now >= at:
                 self._end_template(template)
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._end_who_is_over_limit()
+            self._is_cleared_up = self.memory.clear_up()
         if self._link is None and now >= self._orphan_at:
             self._must_end = True
+
+    def _end_who_is_over_limit(self) -> None:
+        limited = {child.worker: child.pid for child in self._children.values() if child.is_limited and child.pid}
+        for worker in self.memory.over_limit(limited) if limited else []:
+            self._children[worker].signal(signal.SIGKILL)
 
     # The operator
 
     def _try_to_connect(self) -> None:
         try:
             link = connect(self.channel)
-            children = [self._describe(child) for child in self._children.values()]
+            children = [child.describe() for child in self._children.values()]
             hello = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid()}
             link.sendall(encode({**hello, "workers": children}))
         except OSError:
             return
         self._link, self._reader = link, FrameReader()
         self._selector.register(link, selectors.EVENT_READ, self._hear)
-
-    def _describe(self, child: _Child) -> Frame:
-        return {
-            "worker": child.worker,
-            "pid": child.pid,
-            "exit_status": child.exit_status if child.is_over else None,
-        }
 
     def _tell(self, frame: Frame) -> None:
         """Tell the operator; if it is away, the next `hello` tells the next one."""
@@ -178,17 +180,29 @@ class Supervisor:
         self._keep_warm_seconds = frame["keep_warm_seconds"]
         frame["order"]["supervisor_pid"] = os.getpid()
         worker = frame["order"]["worker"]
+        place = frame["place"]
         try:
-            template = self._template(frame)
+            # What is on a GPU does not survive a fork, so a Worker that has one is a fresh process from the start.
+            template = None if place["devices"] else self._template(frame)
             log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
+            frame["order"]["memory_group"] = (
+                self.memory.admit(worker, place["mem_bytes"]) if place["mem_bytes"] else None
+            )
             reading, writing = os.pipe()
         except OSError as error:
+            self.memory.dismiss(worker)
             self._tell({"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"})
             return
         os.set_blocking(reading, False)
-        child = self._children[worker] = _Child(worker, log, template, reading)
+        child = self._children[worker] = Child(worker, log, place, template, reading)
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._forward(child))
-        template.start(frame, writing)
+        if template is None:
+            try:
+                self._spawn(frame, writing)
+            finally:
+                os.close(writing)
+        else:
+            template.start(frame, writing)
 
     def _template(self, frame: Frame) -> Template:
         key = template_key(frame)
@@ -253,24 +267,25 @@ class Supervisor:
             return
         child.pid = pid
         if child.is_interrupted:  # it was stopped while it was being forked
-            _signal(child, signal.SIGTERM)
+            child.signal(signal.SIGTERM)
         self._tell({"type": "started", "worker": worker, "pid": pid})
         if pid in self._unclaimed:
             self._exited(child, self._unclaimed.pop(pid))
 
-    def _stop(self, child: _Child, grace_seconds: float, *, at_once: bool) -> None:
+    def _stop(self, child: Child, grace_seconds: float, *, at_once: bool) -> None:
         """Let a Worker end in its own time until the grace is over; `at_once` also interrupts what it is doing."""
-        if child.pid is None and child.template.withdraw(child.worker):
+        template = child.template
+        if child.pid is None and template is not None and template.withdraw(child.worker):
             self._exited(child, 0)
-            if not child.template.waiting and child.template.state is State.IMPORTING:
-                self._end_template(child.template)  # nobody waits for an import that may never end
+            if not template.waiting and template.state is State.IMPORTING:
+                self._end_template(template)  # nobody waits for an import that may never end
             return
         child.kill_at = time.monotonic() + grace_seconds
         child.is_interrupted |= at_once
         if at_once:
-            _signal(child, signal.SIGTERM)
+            child.signal(signal.SIGTERM)
 
-    def _forward(self, child: _Child) -> bool:
+    def _forward(self, child: Child) -> bool:
         """Forward some of what a Worker has printed; False when there is nothing more for now, or ever."""
         if child.pipe is None:
             return False
@@ -284,7 +299,7 @@ class Supervisor:
             self._close_pipe(child)
         return bool(data)
 
-    def _close_pipe(self, child: _Child) -> None:
+    def _close_pipe(self, child: Child) -> None:
         child.drained_by = None
         if child.pipe is None:
             return
@@ -315,30 +330,23 @@ class Supervisor:
                 elif self._is_any_forking():
                     self._unclaimed[pid] = status
 
-    def _exited(self, child: _Child, status: int) -> None:
+    def _exited(self, child: Child, status: int) -> None:
         child.exit_status = status
         child.kill_at = None
-        _signal(child, signal.SIGKILL)  # what it started and left behind
-        child.template.forget(child.worker)
+        child.signal(signal.SIGKILL)  # what it started and left behind
+        child.is_out_of_memory = status != 0 and self.memory.has_run_out(child.worker)
+        self.memory.dismiss(child.worker)
+        self._is_cleared_up = self.memory.clear_up()
+        if child.template is not None:
+            child.template.forget(child.worker)
         child.drained_by = time.monotonic() + _DRAIN_SECONDS
         while self._forward(child):
             continue
         self._tell_if_over(child)
 
-    def _tell_if_over(self, child: _Child) -> None:
+    def _tell_if_over(self, child: Child) -> None:
         if child.is_over:
-            self._tell({"type": "exited", "worker": child.worker, "exit_status": child.exit_status})
-
-
-def _signal(child: _Child, number: signal.Signals) -> None:
-    """Send a signal to a Worker and to all that it has started."""
-    if child.pid is None:
-        return
-    try:
-        os.killpg(child.pid, number)
-    except ProcessLookupError:
-        if child.exit_status is None:  # it was forked just now and has no group of its own yet
-            os.kill(child.pid, number)
+            self._tell({"type": "exited", **child.describe()})
 
 
 def main() -> int:
@@ -347,5 +355,5 @@ def main() -> int:
     name_process("cortex-superv")
     raise_file_limit()
     adopt_orphans()  # Workers are forked by Templates, but ours to see die
-    Supervisor(channel=Path(sys.argv[2]), name=sys.argv[3]).run()
+    Supervisor(channel=Path(sys.argv[2]), name=sys.argv[3], memory=memory_limits(os.environ)).run()
     return 0

@@ -1,0 +1,143 @@
+"""Who of the Workers that were ordered gets a place on one machine, and who waits.
+
+The promises:
+
+- What the placed Workers need together is never more than the machine has, and no GPU is given to two of them.
+- The next in line is a Worker of the Job with the fewest placed ones, the oldest order first; for it, everything that
+  it needs is kept free from what others behind it would take. Workers of one Job need the same, so every Job gets
+  its turn.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cortex.domain.quantity import write_bytes
+from cortex.engines.engine import Needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a Worker has been given."""
+
+    worker: str
+    job_id: str
+    needs: Needs
+    devices: tuple[str, ...] = ()  # the GPUs that are its own
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A Worker that waits."""
+
+    worker: str
+    job_id: str
+    needs: Needs
+
+
+@dataclass(slots=True, kw_only=True)
+class Places:
+    """See the module."""
+
+    millicores: int
+    mem_bytes: int
+    devices: Sequence[str]
+    most_workers: int
+    _placed: dict[str, Place] = field(default_factory=dict)
+    _line: dict[str, _Order] = field(default_factory=dict)  # oldest first
+
+    def order(self, worker: str, job_id: str, needs: Needs) -> None:
+        """Let a Worker wait in line."""
+        self._line[worker] = _Order(worker, job_id, needs)
+
+    def adopt(self, place: Place) -> None:
+        """Count a Worker that runs already, whether or not there was room for it."""
+        self._line.pop(place.worker, None)
+        self._placed[place.worker] = place
+
+    def release(self, worker: str) -> None:
+        """Take a Worker out of the line, or out of its place. May be repeated."""
+        self._line.pop(worker, None)
+        self._placed.pop(worker, None)
+
+    def place_next(self) -> Place | None:
+        """Give a place to the first in line that fits beside all others; None when nobody does."""
+        placed_of = Counter(place.job_id for place in self._placed.values())
+        taken, workers = _sum(place.needs for place in self._placed.values()), len(self._placed)
+        is_first = True
+        for order in sorted(self._line.values(), key=lambda order: placed_of[order.job_id]):
+            if self._fits(order.needs, beside=taken, workers=workers):
+                return self._place(order)
+            if is_first:
+                taken, workers = _sum([taken, order.needs]), workers + 1  # what it waits for is kept for it
+                is_first = False
+        return None
+
+    def has_place(self, worker: str) -> bool:
+        """Tell whether a Worker has been given a place."""
+        return worker in self._placed
+
+    def place_of(self, worker: str) -> Place | None:
+        """Give what a Worker has been given."""
+        return self._placed.get(worker)
+
+    def shortage(self, needs: Needs) -> str:
+        """Say what keeps a Worker that needs this from being placed now."""
+        taken = _sum(place.needs for place in self._placed.values())
+        if not _has_room(needs.millicores, taken.millicores, self.millicores):
+            amounts = _cores(needs.millicores), _cores(taken.millicores), _cores(self.millicores)
+            return _short("cpu", *amounts)
+        if not _has_room(needs.mem_bytes, taken.mem_bytes, self.mem_bytes):
+            amounts = write_bytes(needs.mem_bytes), _about(taken.mem_bytes), _about(self.mem_bytes)
+            return _short("mem", *amounts)
+        if not _has_room(needs.gpus, taken.gpus, len(self.devices)):
+            return _short("gpu", str(needs.gpus), str(taken.gpus), str(len(self.devices)))
+        if len(self._placed) >= self.most_workers:
+            return f"{len(self._placed)} workers run already, and the machine runs no more at once"
+        return "what is free is kept for a worker that is before them in line"
+
+    def _fits(self, needs: Needs, *, beside: Needs, workers: int) -> bool:
+        return (
+            workers < self.most_workers
+            and _has_room(needs.millicores, beside.millicores, self.millicores)
+            and _has_room(needs.mem_bytes, beside.mem_bytes, self.mem_bytes)
+            and _has_room(needs.gpus, beside.gpus, len(self.devices))
+            and needs.gpus <= len(self._free_devices())
+        )
+
+    def _free_devices(self) -> list[str]:
+        given = {device for place in self._placed.values() for device in place.devices}
+        return [device for device in self.devices if device not in given]
+
+    def _place(self, order: _Order) -> Place:
+        del self._line[order.worker]
+        devices = tuple(self._free_devices()[: order.needs.gpus])
+        place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=devices)
+        self._placed[order.worker] = place
+        return place
+
+
+def _sum(needs: Iterable[Needs]) -> Needs:
+    each = list(needs)
+    return Needs(
+        millicores=sum(one.millicores for one in each),
+        mem_bytes=sum(one.mem_bytes for one in each),
+        gpus=sum(one.gpus for one in each),
+    )
+
+
+def _has_room(needed: int, taken: int, there_is: int) -> bool:
+    return needed == 0 or taken + needed <= there_is
+
+
+def _short(what: str, needed: str, taken: str, there_is: str) -> str:
+    verb = "is" if taken == "1" else "are"
+    return f"each needs {needed} {what}, and {taken} of the machine's {there_is} {verb} taken"
+
+
+def _about(count: int) -> str:
+    return write_bytes(count // 2**20 * 2**20)
+
+
+def _cores(millicores: int) -> str:
+    return f"{millicores / 1000:g}"

@@ -1,0 +1,124 @@
+"""Files become the Segments of a Job."""
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from cortex.domain.errors import FilesError
+from cortex.domain.layout import JobFolder
+from cortex.domain.source import FileSource
+from cortex.enqueuing.cut import Cutter, Portion
+from cortex.enqueuing.events import (
+    STREAMED_SEGMENT_BYTES,
+    Enqueued,
+    EnqueuingFailed,
+    FileBegun,
+    Progress,
+    Resume,
+    SegmentCut,
+)
+from cortex.enqueuing.lines import BadDataset
+from cortex.enqueuing.portions import Cursor, Portions, open_portions
+from cortex.files.files import Files
+from cortex.storage.files import sync_file
+from cortex.storage.segments import SegmentWriter
+
+_PROGRESS_SECONDS: Final = 1.0
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Told = FileBegun | Progress | SegmentCut | Enqueued | EnqueuingFailed
+
+
+def enqueue(
+    files: Files,
+    source: FileSource,
+    folder: JobFolder,
+    tell: Callable[[Told], None],
+    *,
+    resume: Resume | None = None,
+    segment_bytes: int = STREAMED_SEGMENT_BYTES,
+) -> None:
+    """Cut the files into Segments and tell each one when it is on the disk; the last word is how it ended.
+
+    With the `resume` of any Segment it writes and tells what an uninterrupted run would after that Segment.
+    """
+    number, first, cursor = (resume.number, resume.first, resume.cursor) if resume else (0, 0, None)
+    try:
+        with SegmentWriter(folder, number=number, first=first, max_bytes=segment_bytes) as writer:
+            for directory in (folder.root, folder.root.parent):
+                sync_file(directory)
+            portions = open_portions(files, source, folder, cursor, tell)
+            _Enqueuing(source, portions, writer, tell).run()
+    except BadDataset as error:
+        tell(EnqueuingFailed(reason=str(error)))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        tell(EnqueuingFailed(reason="the operator's disk is full; have space made on it, and submit again"))
+    except FilesError as error:
+        tell(EnqueuingFailed(reason="; ".join(filter(None, [error.message, error.hint]))))
+    else:
+        tell(Enqueued(files=portions.files))
+
+
+class _Enqueuing:
+    """See the module."""
+
+    def __init__(
+        self, source: FileSource, portions: Portions, writer: SegmentWriter, tell: Callable[[Told], None]
+    ) -> None:
+        self._source = source
+        self._portions = portions
+        self._cutter = Cutter(source)
+        self._writer = writer
+        self._tell = tell
+        self._cursor: Callable[[], Cursor] = dict  # of what comes after the Batches in the writer
+        self._told_at = time.monotonic()
+
+    def run(self) -> None:
+        size = self._source.batch_size
+        for portion in self._portions:
+            to_first_end = size - self._cutter.carried
+            batches = self._cutter.cut(portion)
+            self._write(batches, partial(_cursor_after, portion, to_first_end, size))
+            self._tell_progress()
+        missing = -self._cutter.carried % size
+        self._write(self._cutter.finish(), lambda _: self._portions.end())
+        self._complete(missing)
+        if self._writer.next_batch == 0:
+            raise BadDataset(_describe_nothing(self._source, self._portions.files))
+
+    def _write(self, batches: Sequence[bytes], cursor_after: Callable[[int], Cursor]) -> None:
+        written = 0
+        while written < len(batches):
+            written += self._writer.extend(batches[written:])
+            if written:
+                self._cursor = partial(cursor_after, written)
+            if written < len(batches):
+                self._complete()
+
+    def _complete(self, missing: int = 0) -> None:
+        segment = self._writer.complete()
+        if segment is not None:
+            items = segment.count * self._source.batch_size - missing
+            self._tell(SegmentCut(segment=segment, items=items, cursor=self._cursor()))
+
+    def _tell_progress(self) -> None:
+        now = time.monotonic()
+        if now >= self._told_at + _PROGRESS_SECONDS:
+            self._told_at = now
+            self._tell(Progress(files=self._portions.files, batches=self._writer.next_batch))
+
+
+def _cursor_after(portion: Portion, to_first_end: int, batch_size: int, batches: int) -> Cursor:
+    """Say where the Items go on after so many Batches that end in a Portion."""
+    return portion.cursor_after(to_first_end + (batches - 1) * batch_size)
+
+
+def _describe_nothing(source: FileSource, files: int) -> str:
+    if files == 0:
+        return f"{source.kind}.s3_paths: no file matches any more"
+    noun = "file matches" if files == 1 else "files match"
+    return f"{source.kind}: {files} {noun}, but they hold no items; each line of a file must hold one JSON value"

@@ -1,0 +1,154 @@
+"""What an enqueuing process is asked for, and what it tells: one JSON object a line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import msgspec
+
+from cortex.domain.job import SegmentRange
+from cortex.domain.source import FileSource
+
+STREAMED_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+"""Small enough that a restarted enqueuer loses seconds, large enough that a terabyte has 16 thousand Segments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Where an enqueuer goes on: after the last Segment that was published, with the cursor that came with it."""
+
+    number: int  # of the next Segment
+    first: int  # number of the next Batch
+    cursor: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What an enqueuing process is asked for."""
+
+    parent: int  # the process that asks; without it, nothing is done
+    source: FileSource
+    allowed: Sequence[str] | None  # the folders whose files may be read; None for all
+    folder: str | None = None  # of the Job; where something is enqueued
+    resume: Resume | None = None
+    segment_bytes: int = STREAMED_SEGMENT_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """There is a file to enqueue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The source cannot be enqueued as it is."""
+
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """Some of the files, in the order in which they are enqueued."""
+
+    urls: Sequence[str]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """All files have been listed."""
+
+    files: int
+    bytes: int
+    batches: int | None  # of delimited files only their content tells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBegun:
+    """The content of this file comes next."""
+
+    url: str
+    number: int = 0  # counted from 0 over the dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """So much has been cut by now, in all."""
+
+    files: int
+    batches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentCut:
+    """A Segment is complete and on the disk. Resume after it with `Resume(number + 1, end, cursor)`."""
+
+    segment: SegmentRange
+    items: int
+    cursor: Mapping[str, Any]
+
+    @property
+    def resume(self) -> Resume:
+        """Where to go on after this Segment."""
+        return Resume(number=self.segment.number + 1, first=self.segment.end, cursor=self.cursor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """The enqueuer died (how) and goes on after the last Segment."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """Every Item is in a Segment that was told."""
+
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueuingFailed:
+    """The rest of the files cannot be enqueued."""
+
+    reason: str
+
+
+Answer = Checked | Refused | Listed | Counted
+Happening = FileBegun | Progress | SegmentCut | Restarted | Enqueued | EnqueuingFailed
+Event = Answer | Happening
+
+HAPPENINGS: Final = (FileBegun, Progress, SegmentCut, Restarted, Enqueued, EnqueuingFailed)
+LAST_WORDS: Final = (Checked, Refused, Counted, Enqueued, EnqueuingFailed)
+
+_NAMES: Final[Mapping[type[Any], str]] = {
+    Checked: "checked",
+    Refused: "refused",
+    Listed: "listed",
+    Counted: "counted",
+    FileBegun: "file",
+    Progress: "progress",
+    SegmentCut: "segment",
+    Restarted: "restarted",
+    Enqueued: "done",
+    EnqueuingFailed: "failed",
+}
+_TYPES: Final = {name: kind for kind, name in _NAMES.items()}
+
+
+def read_request(text: bytes) -> Request:
+    """Read a Request, which was written as a JSON object with its fields."""
+    return msgspec.json.decode(text, type=Request)
+
+
+def write_event(event: Event) -> bytes:
+    """Give an event as a line."""
+    return msgspec.json.encode({"event": _NAMES[type(event)], **asdict(event)}) + b"\n"
+
+
+def read_event(line: bytes) -> Event:
+    """Read what `write_event` gave."""
+    plain = msgspec.json.decode(line)
+    event: Event = msgspec.convert(plain, _TYPES[plain.pop("event")])
+    return event

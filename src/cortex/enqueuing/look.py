@@ -1,0 +1,87 @@
+"""Looking at the files of a submission before there is a Job: is there one, which ones, how many."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+from cortex.domain.errors import FilesError
+from cortex.domain.source import FileSource, SourceKind
+from cortex.enqueuing.events import Checked, Counted, Listed, Refused
+from cortex.enqueuing.portions import selection
+from cortex.files.files import FileInfo, Files
+from cortex.files.selection import select
+
+_FILES_AT_ONCE: Final = 1000
+_CHARACTERS_AT_ONCE: Final = 128 * 1024
+_COUNTED_FILES: Final = 10_000
+"""So many files are counted to say that none of them is kept: to list a large bucket twice would take minutes."""
+
+Tell = Callable[[Checked | Refused | Listed | Counted], None]
+
+
+def check(files: Files, source: FileSource, tell: Tell) -> None:
+    """Tell whether there is a file to enqueue, or why not and what to change."""
+    try:
+        found = any(True for _ in select(files, selection(source)))
+        tell(Checked() if found else _explain(files, source))
+    except FilesError as error:
+        tell(_refusal(source, error))
+
+
+def list_all(files: Files, source: FileSource, tell: Tell) -> None:
+    """Tell all files, group by group, then how many they are; or why there is none."""
+    count, size = 0, 0
+    try:
+        for group in _groups(file for _, file in select(files, selection(source))):
+            tell(Listed(urls=[file.url for file in group], sizes=[file.size_bytes for file in group]))
+            count += len(group)
+            size += sum(file.size_bytes for file in group)
+        tell(_counted(source, count, size) if count else _explain(files, source))
+    except FilesError as error:
+        tell(_refusal(source, error))
+
+
+def count_all(files: Files, source: FileSource, tell: Tell) -> None:
+    """Tell how many files there are, or why there is none."""
+    list_all(files, source, lambda event: None if isinstance(event, Listed) else tell(event))
+
+
+def _counted(source: FileSource, count: int, size: int) -> Counted:
+    is_each_an_item = source.kind is SourceKind.FILE_PATH_LISTER
+    return Counted(files=count, bytes=size, batches=-(-count // source.batch_size) if is_each_an_item else None)
+
+
+def _groups(files: Iterable[FileInfo]) -> Iterator[list[FileInfo]]:
+    """Group files so that the URLs of a group are one line of a reasonable length."""
+    group: list[FileInfo] = []
+    length = 0
+    for file in files:
+        group.append(file)
+        length += len(file.url)
+        if len(group) == _FILES_AT_ONCE or length >= _CHARACTERS_AT_ONCE:
+            yield group
+            group, length = [], 0
+    if group:
+        yield group
+
+
+def _refusal(source: FileSource, error: FilesError) -> Refused:
+    return Refused(message=f"{source.kind}.s3_paths: {error.message}", hint=error.hint)
+
+
+def _explain(files: Files, source: FileSource) -> Refused:
+    """Say why no file is to be enqueued."""
+    found = list(islice(select(files, selection(replace(source, includes=(), excludes=()))), _COUNTED_FILES))
+    if not found:
+        more = f", or with {len(source.paths) - 1} others" if len(source.paths) > 1 else ""
+        return Refused(
+            message=f"{source.kind}.s3_paths: there is no file whose URL begins with `{source.paths[0]}`{more}",
+            hint="a path is a whole URL or the beginning of URLs, upper and lower case count, and folders are no files",
+        )
+    many = f"{len(found)} or more" if len(found) == _COUNTED_FILES else str(len(found))
+    field = "includes" if source.includes else "excludes"
+    return Refused(
+        message=f"{source.kind}.{field}: of {many} files none is left, for example not `{found[0][1].url}`",
+        hint="a glob must match the whole URL, and only `**` goes beyond a `/`: `**.jpg` is all that end in .jpg",
+    )

@@ -1,0 +1,198 @@
+"""The operator's side of enqueuing: starts the processes, hears what they tell, and starts again those that die."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cortex.domain.ending import Exit
+from cortex.domain.errors import CortexError, InvalidSubmission
+from cortex.domain.layout import JobFolder
+from cortex.domain.source import FileSource
+from cortex.enqueuing.events import (
+    HAPPENINGS,
+    LAST_WORDS,
+    STREAMED_SEGMENT_BYTES,
+    Counted,
+    EnqueuingFailed,
+    Event,
+    FileBegun,
+    Happening,
+    Listed,
+    Refused,
+    Request,
+    Restarted,
+    Resume,
+    SegmentCut,
+    read_event,
+)
+
+_MAX_LINE_BYTES: Final = 2 * 1024 * 1024
+_MAX_RESTARTS: Final = 3
+_MOST: Final = max(2, os.cpu_count() or 2)
+
+Allowed = Sequence[Path] | None
+"""The folders whose files may be read; None for all."""
+
+
+class _Died(Exception):
+    """A process has ended before its last word."""
+
+    def __init__(self, status: int) -> None:
+        self.how = Exit(status=status).cause
+        super().__init__(self.how)
+
+
+@dataclass(slots=True, kw_only=True)
+class Enqueuers:
+    """The processes that list and cut. Cancelling a call, or closing its generator, kills its process and reaps it.
+
+    Of each kind of call as many are at work as there are CPUs, at least two; the others wait. So nobody waits for
+    a check because others enqueue.
+    """
+
+    log: Path  # where their standard error goes
+    segment_bytes: int = STREAMED_SEGMENT_BYTES
+    _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _listings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _enqueuings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+
+    async def check(self, source: FileSource, allowed: Allowed = None) -> None:
+        """Look whether there is a file to enqueue. Raises InvalidSubmission with what is wrong and what to change."""
+        async with self._checks, aclosing(self._answers("check", source, allowed)) as answers:
+            async for _ in answers:
+                pass
+
+    async def count(self, source: FileSource, allowed: Allowed = None) -> Counted:
+        """Count all files, their bytes and, where each file is an Item, Batches. Raises InvalidSubmission."""
+        async with self._listings, aclosing(self._answers("count", source, allowed)) as answers:
+            (counted,) = [answer async for answer in answers if isinstance(answer, Counted)]
+            return counted
+
+    async def listing(self, source: FileSource, allowed: Allowed = None) -> AsyncGenerator[Listed, None]:
+        """List all files, up to a thousand at a time. Raises InvalidSubmission, also when there are none."""
+        async with self._listings, aclosing(self._answers("list", source, allowed)) as answers:
+            async for answer in answers:
+                if isinstance(answer, Listed):
+                    yield answer
+
+    async def enqueue(
+        self, source: FileSource, folder: JobFolder, *, allowed: Allowed = None, resume: Resume | None = None
+    ) -> AsyncGenerator[Happening, None]:
+        """Cut the files into the Segments of a Job; tell each as soon as it is on the disk.
+
+        The last word is Enqueued or EnqueuingFailed. A process that dies is started again where its last Segment
+        ends. With `resume`, nothing is told that comes before it, nor the file that it lies in.
+        """
+        begun, deaths = -1, 0
+        async with self._enqueuings:
+            while True:
+                request = replace(
+                    _request(source, allowed),
+                    folder=os.fspath(folder.root),
+                    resume=resume,
+                    segment_bytes=self.segment_bytes,
+                )
+                try:
+                    async with aclosing(self._happenings(request)) as happenings:
+                        async for happening in happenings:
+                            if isinstance(happening, FileBegun):
+                                if happening.number <= begun:  # it was told by the one that died
+                                    continue
+                                begun = happening.number
+                            elif isinstance(happening, SegmentCut):
+                                resume, deaths = happening.resume, 0
+                            yield happening
+                except _Died as death:
+                    deaths += 1
+                    if deaths > _MAX_RESTARTS:
+                        yield _given_up(death, deaths, self.log)
+                        return
+                    yield Restarted(how=death.how)
+                else:
+                    return
+
+    async def _answers(self, action: str, source: FileSource, allowed: Allowed) -> AsyncGenerator[Event, None]:
+        try:
+            async with aclosing(self._events(action, _request(source, allowed))) as events:
+                async for event in events:
+                    if isinstance(event, Refused):
+                        raise InvalidSubmission(event.message, hint=event.hint)
+                    yield event
+        except _Died as death:
+            raise CortexError(
+                f"the process that lists the files {death.how}", hint="submit again; the operator's log may say more"
+            ) from death
+
+    async def _happenings(self, request: Request) -> AsyncGenerator[Happening, None]:
+        async with aclosing(self._events("enqueue", request)) as events:
+            async for event in events:
+                if isinstance(event, HAPPENINGS):
+                    yield event
+
+    async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
+        """Have a process do this and give what it tells. Raises _Died unless it has said its last word."""
+        process = await self._start(action)
+        assert process.stdout is not None  # noqa: S101
+        is_over = False
+        try:
+            await _give(process, msgspec.json.encode(request))
+            # The last line of a process that was killed may be half of one.
+            while not is_over and (line := await process.stdout.readline()).endswith(b"\n"):
+                event = read_event(line)
+                is_over = isinstance(event, LAST_WORDS)
+                yield event
+        finally:
+            status = await _end(process)
+        if not is_over:
+            raise _Died(status)
+
+    async def _start(self, action: str) -> asyncio.subprocess.Process:
+        with self.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "cortex.enqueuing", action),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=_MAX_LINE_BYTES,
+                process_group=0,  # a Ctrl-C in the operator's terminal is the operator's to handle
+            )
+
+
+async def _give(process: asyncio.subprocess.Process, request: bytes) -> None:
+    assert process.stdin is not None  # noqa: S101
+    with suppress(BrokenPipeError, ConnectionResetError):  # it died at once; its end will tell
+        process.stdin.write(request)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _end(process: asyncio.subprocess.Process) -> int:
+    """Kill a process, unless it has ended by itself, and reap it; give its exit status."""
+    assert process.stdout is not None  # noqa: S101
+    if not process.stdout.at_eof():
+        with suppress(ProcessLookupError):
+            # Not `process.kill()`: that may reap one that has just ended, and asyncio complains of a child it misses.
+            os.kill(process.pid, signal.SIGKILL)
+        await process.stdout.read()  # what it has told meanwhile is in the way of its end
+    return await process.wait()
+
+
+def _request(source: FileSource, allowed: Allowed) -> Request:
+    return Request(
+        parent=os.getpid(), source=source, allowed=None if allowed is None else [os.fspath(path) for path in allowed]
+    )
+
+
+def _given_up(death: _Died, deaths: int, log: Path) -> EnqueuingFailed:
+    return EnqueuingFailed(
+        reason=f"the enqueuing process {death.how}, {deaths} times at the same place; submit again, or ask whoever"
+        f" keeps the operator: `{log}` may say more"
+    )

@@ -1,0 +1,100 @@
+"""The Workers of one Job: ordered, found again, let go, and counted."""
+
+import os
+from dataclasses import dataclass, field
+
+from cortex.domain.job import Job
+from cortex.domain.layout import JobFolder
+from cortex.engines.engine import Engine
+from cortex.operator.workers import Phase, RollCall, WorkerSetup, WorkerView, count_workers
+from cortex.storage.pages import create_page
+
+
+@dataclass(slots=True, kw_only=True)
+class Crew:
+    """See the module."""
+
+    job: Job  # as it was when the run of it began
+    folder: JobFolder
+    engine: Engine
+    setup: WorkerSetup | None = None  # set when the environment is ready
+    views: dict[str, WorkerView] = field(default_factory=dict)
+    succeeded: int = 0
+    failed: int = 0
+    _short_since_ns: int = 0  # since when Workers could have been ordered, had the machine been larger
+    _is_complete: bool = False  # no Worker is wanted any more
+
+    def equip(self, setup: WorkerSetup, *, now_ns: int) -> None:
+        """Make it possible to order Workers."""
+        setup.write(self.folder)
+        self.setup, self._short_since_ns = setup, now_ns
+
+    @property
+    def wanted(self) -> int:
+        """How many Workers there are to be at once: no more than the machine could ever hold."""
+        return min(self.job.workers, self.setup.places) if self.setup else self.job.workers
+
+    def order(self, count: int, *, now_ns: int) -> None:
+        """Order Workers of the engine, which starts each as soon as there is a place for it."""
+        if self.setup is None:
+            return
+        for _ in range(count):
+            worker = f"{self.job.id}-{os.urandom(4).hex()}"
+            create_page(self.folder, worker)
+            self.views[worker] = WorkerView(ordered_at_ns=now_ns)
+            self.engine.start(self.setup.order(worker, self.job, self.folder))
+
+    def release(self, *, keep: str | None = None, at_once: bool) -> None:
+        """Let Workers end, but for one: by themselves, or at once if that is said or they have not even begun."""
+        self._is_complete = True
+        for worker, view in list(self.views.items()):
+            if view.phase is Phase.RELEASED or worker == keep:
+                continue
+            can_end_by_itself = view.phase is Phase.READY and not at_once
+            view.phase = Phase.RELEASED
+            if can_end_by_itself and view.connection is not None:
+                end = "job has been completed" if keep is None else "exiting..."
+                view.connection.send({"type": "finish", "message": f"no batches left in queue, {end}"})
+            self.engine.stop(worker, at_once=not can_end_by_itself)
+
+    def lose(self, worker: str) -> WorkerView:
+        """Count a Worker that is gone, unless it was let go before it had a process, and give what was known of it."""
+        view = self.views.pop(worker)
+        if view.phase is not Phase.RELEASED:
+            self.failed += 1
+        elif view.pid is not None:
+            self.succeeded += 1
+        return view
+
+    def roll_call(self, *, now_ns: int) -> RollCall:
+        """Tell how far the Workers are."""
+        waiting = self._ordered_but_waiting()
+        placed = [view for worker, view in self.views.items() if worker not in waiting]
+        counts = count_workers(
+            placed,
+            preparing=max(0, self.job.workers - len(self.views)) if self.setup is None else 0,
+            waiting_since_ns=[view.ordered_at_ns for view in waiting.values()]
+            + [self._short_since_ns] * self._not_ordered,
+            now_ns=now_ns,
+            succeeded=self.succeeded,
+            failed=self.failed,
+        )
+        return RollCall(counts=counts, shortage=self._shortage(len(waiting) + self._not_ordered))
+
+    def _shortage(self, waiting: int) -> str | None:
+        if self.setup is None or not waiting:
+            return None
+        verb = "waits" if waiting == 1 else "wait"
+        return f"{waiting} of {self.job.workers} workers {verb} for compute: {self.engine.shortage(self.setup.needs)}"
+
+    def _ordered_but_waiting(self) -> dict[str, WorkerView]:
+        return {
+            worker: view
+            for worker, view in self.views.items()
+            if view.phase is Phase.PENDING and not self.engine.has_place(worker)
+        }
+
+    @property
+    def _not_ordered(self) -> int:
+        """Count those that wait although they have not been ordered: the machine can never hold so many."""
+        return 0 if self.setup is None or self._is_complete else self.job.workers - self.wanted

@@ -1,0 +1,94 @@
+"""The files that submissions name: where they are, whether they can be read, and what they would give."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cortex.domain.errors import InvalidSubmission
+from cortex.domain.source import FileSource, SourceKind
+from cortex.enqueuing.events import Listed
+from cortex.operator.enqueuing import Enqueuers
+from cortex.operator.submission import UPLOAD, Submission
+from cortex.storage.files import sync_file
+
+_SHOWN_PATHS: Final = 10
+
+
+class Uploads(Protocol):
+    """Where files lie that clients have sent for their next Job."""
+
+    def folder(self, upload_id: str) -> Path:
+        """Give the folder of an upload. Raises NotFound."""
+
+    def take(self, upload_id: str, destination: Path) -> None:
+        """Move an upload to where its Job has it. Raises NotFound."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Datasets:
+    """See the module."""
+
+    enqueuers: Enqueuers
+    uploads: Uploads
+    allowed: tuple[Path, ...] | None  # the folders whose files may be read; None for all
+
+    async def check(self, source: FileSource) -> None:
+        """Look whether there is a file to enqueue. Raises InvalidSubmission."""
+        await self.enqueuers.check(*self._where_they_are(source))
+
+    async def listing(self, source: FileSource) -> AsyncGenerator[Listed]:
+        """List the files. Raises InvalidSubmission, also where there are none."""
+        async with aclosing(self.enqueuers.listing(*self._where_they_are(source))) as groups:
+            async for group in groups:
+                yield group
+
+    async def summary(self, submission: Submission) -> dict[str, Any]:
+        """Count what a submission would process, and name its first files. Raises InvalidSubmission."""
+        source = submission.source
+        if source is None:
+            counts = {"files": None, "bytes": None, "items": submission.item_count, "batches": len(submission.batches)}
+            return {**counts, "paths": []}
+        files, size_bytes, paths = 0, 0, list[str]()
+        async for group in self.listing(source):
+            files += len(group.urls)
+            size_bytes += sum(group.sizes)
+            paths += group.urls[: _SHOWN_PATHS - len(paths)]
+        is_each_an_item = source.kind is SourceKind.FILE_PATH_LISTER
+        return {
+            "files": files,
+            "bytes": size_bytes,
+            "items": files if is_each_an_item else None,
+            "batches": -(-files // source.batch_size) if is_each_an_item else None,
+            "paths": paths,
+        }
+
+    def claim(self, source: FileSource, folder: Path) -> FileSource:
+        """Move what was uploaded for a Job into its folder; give its source as it is from now on."""
+        taken = {upload_id: folder / upload_id for path in source.paths if (upload_id := _upload_id(path))}
+        for upload_id, home in taken.items():
+            self.uploads.take(upload_id, home)
+        if taken:
+            sync_file(folder)
+        return replace(source, paths=tuple(_place(path, taken) for path in source.paths))
+
+    def _where_they_are(self, source: FileSource) -> tuple[FileSource, tuple[Path, ...] | None]:
+        found = {upload_id: self.uploads.folder(upload_id) for path in source.paths if (upload_id := _upload_id(path))}
+        allowed = None if self.allowed is None else (*self.allowed, *found.values())
+        return replace(source, paths=tuple(_place(path, found) for path in source.paths)), allowed
+
+
+def _upload_id(path: str) -> str | None:
+    match = UPLOAD.fullmatch(path)
+    return match["id"] if match else None
+
+
+def _place(path: str, folders: dict[str, Path]) -> str:
+    match = UPLOAD.fullmatch(path)
+    if match is None:
+        return path
+    name = match["name"] or ""
+    if ".." in name.split("/"):
+        raise InvalidSubmission(f"`{path}`: an upload is one folder, and `..` leads out of it")
+    return f"{folders[match['id']]}/{name}"

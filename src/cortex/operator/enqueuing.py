@@ -1,0 +1,176 @@
+"""Jobs on their way from files to Segments: what the enqueuing processes tell is written down, shown and logged."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from cortex.domain.job import Job
+from cortex.domain.layout import JobFolder
+from cortex.domain.source import FileSource
+from cortex.enqueuing.events import (
+    Counted,
+    Enqueued,
+    EnqueuingFailed,
+    FileBegun,
+    Listed,
+    Progress,
+    Restarted,
+    Resume,
+    SegmentCut,
+)
+from cortex.operator.joblog import append_line
+from cortex.storage.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 1.0
+_PROGRESS_LINE_SECONDS: Final = 10.0
+_NAMED_FILES: Final = 1000
+"""So many files are named in a Job's log; of the others its progress lines tell."""
+
+Happening = FileBegun | Progress | SegmentCut | Restarted | Enqueued | EnqueuingFailed
+
+
+class Enqueuers(Protocol):
+    """Who lists and cuts files, outside of this process. Cancelling a call ends what it does at once."""
+
+    async def check(self, source: FileSource, allowed: Sequence[Path] | None = None) -> None:
+        """Look whether there is a file to enqueue. Raises InvalidSubmission."""
+
+    async def count(self, source: FileSource, allowed: Sequence[Path] | None = None) -> Counted:
+        """Count files, bytes and, where only that is needed, Batches. Raises InvalidSubmission."""
+
+    def listing(self, source: FileSource, allowed: Sequence[Path] | None = None) -> AsyncGenerator[Listed]:
+        """List all files in groups. Raises InvalidSubmission."""
+
+    def enqueue(
+        self,
+        source: FileSource,
+        folder: JobFolder,
+        *,
+        allowed: Sequence[Path] | None = None,
+        resume: Resume | None = None,
+    ) -> AsyncGenerator[Happening]:
+        """Cut files into the Segments of a Job and tell each one; the last word is Enqueued or EnqueuingFailed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Enqueuing:
+    """One Job that is being enqueued."""
+
+    task: asyncio.Task[None]
+    progress: Progress = field(default_factory=lambda: Progress(files=0, batches=0))
+
+
+@dataclass(slots=True, kw_only=True)
+class JobEnqueuing:
+    """See the module. All methods are called from the operator's thread."""
+
+    ledger: Ledger
+    enqueuers: Enqueuers
+    allowed: tuple[Path, ...] | None  # the folders whose files may be read; None for all
+    _jobs: dict[str, _Enqueuing] = field(default_factory=dict)
+
+    def begin(self, job: Job, folder: JobFolder, done: Callable[[str | None], None]) -> None:
+        """Enqueue a Job, from where an earlier operator was; tell `done` when that is over, or why it has failed."""
+        task = asyncio.get_running_loop().create_task(self._enqueue(job, folder, done))
+        self._jobs[job.id] = _Enqueuing(task=task)
+
+    def progress(self, job_id: str) -> Progress | None:
+        """Say how far a Job is; None for one that is not being enqueued."""
+        enqueuing = self._jobs.get(job_id)
+        return enqueuing.progress if enqueuing else None
+
+    def cancel(self, job_id: str, then: Callable[[], None]) -> None:
+        """Give up a Job; tell when nothing is done for it any more."""
+        enqueuing = self._jobs.pop(job_id, None)
+        if enqueuing is None:
+            then()
+        else:
+            enqueuing.task.add_done_callback(lambda _: then())
+            enqueuing.task.cancel()
+
+    async def close(self) -> None:
+        """Give up all Jobs; the next operator goes on with them."""
+        tasks = [enqueuing.task for enqueuing in self._jobs.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def allowed_for(self, folder: JobFolder | None) -> tuple[Path, ...] | None:
+        """Give the folders that a Job may read: what was uploaded for it lies in its own."""
+        return self.allowed if self.allowed is None or folder is None else (*self.allowed, folder.root)
+
+    async def _enqueue(self, job: Job, folder: JobFolder, done: Callable[[str | None], None]) -> None:
+        try:
+            failure = await self._follow(job, folder)
+        except Exception as error:
+            logger.exception("enqueuing job %s failed", job.id)
+            failure = f"{type(error).__name__}: {error}"
+        self._jobs.pop(job.id, None)
+        done(failure)
+
+    async def _follow(self, job: Job, folder: JobFolder) -> str | None:
+        """Write down what is told, to the end; give why it failed."""
+        if job.source is None:
+            raise ValueError(f"job {job.id} has no files")
+        resume = self._resume(job)
+        append_line(folder.log, "enqueuing goes on" if resume else "started enqueuing batches to queue")
+        story = self.enqueuers.enqueue(job.source, folder, allowed=self.allowed_for(folder), resume=resume)
+        log = _EnqueuingLog(folder.log)
+        async with aclosing(story) as happenings:
+            async for happening in happenings:
+                log.tell(happening)
+                match happening:
+                    case Progress():
+                        self._jobs[job.id].progress = happening
+                    case SegmentCut():
+                        await self._publish(job, happening)
+                    case EnqueuingFailed(reason=reason):
+                        return reason
+        return None
+
+    def _resume(self, job: Job) -> Resume | None:
+        segments, cursor = self.ledger.segments(job.id), self.ledger.cursor(job.id)
+        if not segments or cursor is None:
+            return None
+        return Resume(number=len(segments), first=segments[-1].end, cursor=cursor)
+
+    async def _publish(self, job: Job, cut: SegmentCut) -> None:
+        while True:
+            try:
+                self.ledger.publish(job.id, cut.segment, item_count=cut.items, cursor=cut.cursor)
+            except ValueError:  # it is published already, or the Job is not enqueued any more
+                raise
+            except Exception:  # a full disk, say: nothing more is cut meanwhile
+                logger.exception("a segment of job %s cannot be published; it is tried again", job.id)
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+
+@dataclass(slots=True)
+class _EnqueuingLog:
+    """What the Job's log says of its enqueuing."""
+
+    path: Path
+    _named: int = 0
+    _last_at: float = field(default_factory=time.monotonic)
+
+    def tell(self, happening: Happening) -> None:
+        """Write what users want to know of this."""
+        match happening:
+            case FileBegun(url=url):
+                self._named += 1
+                if self._named <= _NAMED_FILES:
+                    append_line(self.path, f"enqueuing contents from file {url}")
+            case Progress(files=files, batches=batches) if time.monotonic() > self._last_at + _PROGRESS_LINE_SECONDS:
+                self._last_at = time.monotonic()
+                append_line(self.path, f"listed {files} files, enqueued {batches} batches")
+            case Restarted(how=how):
+                append_line(self.path, f"the enqueuing process {how}, and is started again")

@@ -1,0 +1,56 @@
+"""A Worker, as its supervisor sees it."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+from cortex.domain.frame import Frame
+from cortex.worker.forking import Template
+from cortex.worker.joblog import BoundedLog
+
+
+@dataclass(slots=True)
+class Child:
+    """A Worker and what is known of it. `exit_status` is as in subprocess: negative for a signal."""
+
+    worker: str
+    log: BoundedLog
+    place: Frame  # what the engine has given it: told to every operator, so that nobody else gets it
+    template: Template | None  # None for one that is started as a fresh process
+    pipe: int | None
+    pid: int | None = None  # None until it has been forked or spawned
+    exit_status: int | None = None
+    is_out_of_memory: bool = False
+    is_interrupted: bool = False
+    kill_at: float | None = None
+    drained_by: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """True once it has ended and all that it printed is in the log."""
+        return self.exit_status is not None and self.pipe is None
+
+    @property
+    def is_limited(self) -> bool:
+        """True of one that runs and may use only so much memory."""
+        return self.place["mem_bytes"] > 0 and self.pid is not None and self.exit_status is None
+
+    def describe(self) -> Frame:
+        """Tell an operator how it stands."""
+        return {
+            "worker": self.worker,
+            "pid": self.pid,
+            "place": self.place,
+            "exit_status": self.exit_status if self.is_over else None,
+            "out_of_memory": self.is_out_of_memory,
+        }
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the Worker and to all that it has started."""
+        if self.pid is None:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            if self.exit_status is None:  # it was forked just now and has no group of its own yet
+                os.kill(self.pid, number)

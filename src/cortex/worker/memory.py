@@ -1,0 +1,42 @@
+"""How much memory Workers may use: the contract, and what keeps it on this machine."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from cortex.worker.cgroups import find_groups
+from cortex.worker.watchdog import Watchdog
+
+CHOICE: Final = "CORTEX_MEMORY_LIMITS"
+"""Set to `watchdog`, this variable keeps control groups from being used where they could be."""
+
+
+class MemoryLimits(Protocol):
+    """Sees to it that no Worker uses more memory than it may, and tells who has tried to."""
+
+    def admit(self, worker: str, limit_bytes: int) -> str | None:
+        """Limit a Worker that is about to start; give the file that it joins its group by, if there is one.
+
+        Raises OSError where that fails: a Worker whose limit is not kept must not run.
+        """
+
+    def over_limit(self, sessions: Mapping[str, int]) -> list[str]:
+        """Give those of these Workers (each with the id of its session) that have gone over their limit."""
+
+    def has_run_out(self, worker: str) -> bool:
+        """Tell, after its end, whether a Worker has gone over its limit."""
+
+    def dismiss(self, worker: str) -> None:
+        """Forget a Worker that has ended, and end whatever it has left behind. Of others, this does nothing."""
+
+    def clear_up(self) -> bool:
+        """Remove what is left of Workers that have ended; False if that must be tried again: somebody still dies."""
+
+
+def memory_limits(environ: Mapping[str, str]) -> MemoryLimits:
+    """Choose what keeps the limits: the kernel where it lets us, else a look at the Workers a few times a second."""
+    groups = None
+    if environ.get(CHOICE) != "watchdog":
+        groups = find_groups(root=Path("/sys/fs/cgroup"), proc=Path("/proc"), pid=os.getpid())
+    return groups or Watchdog(Path("/proc"))

@@ -1,0 +1,76 @@
+"""Memory limits where no control group can be had: somebody has to look how much Workers use."""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_SESSION: Final = 3  # fields of /proc/PID/stat, counted from after the name
+_RESIDENT_PAGES: Final = 21
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """Looks at what Workers use. See worker.memory.MemoryLimits.
+
+    A Worker that is quick can use more than it may until the next look; machines without /proc have no limits.
+    """
+
+    proc: Path
+    _limits: dict[str, int] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)
+
+    def admit(self, worker: str, limit_bytes: int) -> str | None:
+        """See MemoryLimits."""
+        self._limits[worker] = limit_bytes
+        return None
+
+    def over_limit(self, sessions: Mapping[str, int]) -> list[str]:
+        """See MemoryLimits. A Worker's session is it and all that it has started."""
+        processes = self._processes()
+        over = []
+        for worker, session in sessions.items():
+            limit, found = self._limits.get(worker), processes.get(session, {})
+            # What is shared with the template counts in full here, so look closer only where it could matter.
+            if limit is not None and sum(found.values()) > limit and self._proportional(found) > limit:
+                over.append(worker)
+        self._over.update(over)
+        return over
+
+    def has_run_out(self, worker: str) -> bool:
+        """See MemoryLimits."""
+        return worker in self._over
+
+    def dismiss(self, worker: str) -> None:
+        """See MemoryLimits."""
+        self._limits.pop(worker, None)
+        self._over.discard(worker)
+
+    def clear_up(self) -> bool:
+        """See MemoryLimits."""
+        return True
+
+    def _processes(self) -> Mapping[int, Mapping[int, int]]:
+        """Give the resident bytes of every process, by session and process id."""
+        sessions: dict[int, dict[int, int]] = defaultdict(dict)
+        for entry in self.proc.glob("[0-9]*"):
+            try:
+                fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended
+            sessions[int(fields[_SESSION])][int(entry.name)] = int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES
+        return sessions
+
+    def _proportional(self, resident: Mapping[int, int]) -> int:
+        """Count the memory of processes, what several share in equal parts; slow, the kernel walks all their pages."""
+        return sum(self._share(pid, otherwise) for pid, otherwise in resident.items())
+
+    def _share(self, pid: int, otherwise: int) -> int:
+        try:
+            lines = (self.proc / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return otherwise
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), otherwise)

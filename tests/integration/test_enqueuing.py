@@ -1,0 +1,349 @@
+import asyncio
+import fcntl
+import gzip
+import json
+import os
+import subprocess
+import sys
+from contextlib import aclosing
+
+import psutil
+import pytest
+
+from cortex.domain.errors import CortexError, InvalidSubmission
+from cortex.domain.layout import JobFolder
+from cortex.domain.source import FileSource, SourceKind
+from cortex.enqueuing import process
+from cortex.enqueuing.events import (
+    Counted,
+    Enqueued,
+    EnqueuingFailed,
+    FileBegun,
+    Progress,
+    Restarted,
+    Resume,
+    SegmentCut,
+)
+from cortex.enqueuing.process import Enqueuers
+
+LISTER, DELIMITED = SourceKind
+
+
+@pytest.fixture
+def enqueuers(tmp_path):
+    yield Enqueuers(log=tmp_path / "log", segment_bytes=256 * 1024)
+    assert [] == psutil.Process().children()
+
+
+@pytest.fixture
+def source(tmp_path) -> FileSource:
+    """Files that take a second to cut: whoever hears of the first Segment is in time to do something."""
+    (tmp_path / "data").mkdir()
+    for name in ("a", "b"):
+        lines = (f'{{"{name}": {number}, "padding": "{"x" * 100}"}}\n' for number in range(150_000))
+        (tmp_path / "data" / name).write_text("".join(lines))
+    return FileSource(kind=DELIMITED, paths=(f"{tmp_path}/data/",), batch_size=100)
+
+
+def lister(*paths, **others) -> FileSource:
+    return FileSource(kind=LISTER, paths=tuple(map(str, paths)), batch_size=100, **others)
+
+
+def told_by(enqueuers: Enqueuers, source: FileSource, folder: JobFolder, *, react=lambda event: None, resume=None):
+    async def follow():
+        told = []
+        async with aclosing(enqueuers.enqueue(source, folder, resume=resume)) as happenings:
+            async for happening in happenings:
+                if not isinstance(happening, Progress):
+                    told.append(happening)
+                    react(happening)
+        return told
+
+    return asyncio.run(follow())
+
+
+def kill_the_child() -> None:
+    (child,) = psutil.Process().children()
+    child.kill()
+
+
+def files_of(folder: JobFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.segments.iterdir()}
+
+
+def refusal_of(enqueuers: Enqueuers, source: FileSource, **options) -> InvalidSubmission:
+    with pytest.raises(InvalidSubmission) as refused:
+        asyncio.run(enqueuers.check(source, **options))
+    return refused.value
+
+
+def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not(tmp_path, enqueuers, source):
+    whole, killed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "killed")
+    victims = iter(range(0, 1000, 7))
+    next_victim = next(victims)
+
+    def kill_at_some_segments(event):
+        nonlocal next_victim
+        if isinstance(event, SegmentCut) and event.segment.number >= next_victim and next_victim < 30:
+            next_victim = next(victims)
+            kill_the_child()
+
+    expected = told_by(enqueuers, source, whole)
+    told = told_by(enqueuers, source, killed, react=kill_at_some_segments)
+
+    restarts = [event for event in told if isinstance(event, Restarted)]
+    assert [Restarted(how="was killed by signal 9 (SIGKILL)")] * 5 == restarts
+    assert expected == [event for event in told if not isinstance(event, Restarted)]
+    assert Enqueued(files=2) == told[-1]
+    assert files_of(whole) == files_of(killed)
+    first = json.loads(whole.payload(0).read_bytes().partition(b"]")[0] + b"]")
+    assert [{"a": number, "padding": "x" * 100} for number in range(100)] == first
+
+
+def test_a_file_is_told_once_although_its_enqueuer_is_killed_before_the_first_segment(tmp_path, source):
+    def kill_at_the_second_file(event):
+        if event == FileBegun(url=f"{tmp_path}/data/b", number=1):
+            kill_the_child()
+
+    told = told_by(Enqueuers(log=tmp_path / "log"), source, JobFolder(tmp_path / "job"), react=kill_at_the_second_file)
+
+    first, second, restarted, cut, end = told
+    assert [FileBegun(url=f"{tmp_path}/data/a", number=0), FileBegun(url=f"{tmp_path}/data/b", number=1)] == [
+        first,
+        second,
+    ]
+    assert Restarted(how="was killed by signal 9 (SIGKILL)") == restarted
+    assert (300_000, Enqueued(files=2)) == (cut.items, end)
+
+
+def test_another_operator_goes_on_after_the_last_segment(tmp_path, enqueuers, source):
+    whole, closed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "closed")
+    expected = told_by(enqueuers, source, whole)
+
+    async def begin() -> SegmentCut:
+        async with aclosing(enqueuers.enqueue(source, closed)) as happenings:
+            async for happening in happenings:
+                if isinstance(happening, SegmentCut):
+                    return happening
+        raise AssertionError("no segment was told")
+
+    first = asyncio.run(begin())
+    told = told_by(enqueuers, source, closed, resume=first.resume)
+
+    assert expected == [FileBegun(url=f"{tmp_path}/data/a", number=0), first, *told]
+    assert files_of(whole) == files_of(closed)
+
+
+def test_a_process_that_keeps_dying_is_given_up(tmp_path, enqueuers, source, monkeypatch):
+    monkeypatch.setattr(sys, "executable", script(tmp_path, "kill -9 $$"))
+
+    told = told_by(enqueuers, source, JobFolder(tmp_path / "job"))
+
+    *restarts, end = told
+    assert [Restarted(how="was killed by signal 9 (SIGKILL)")] * 3 == restarts
+    assert isinstance(end, EnqueuingFailed)
+    assert end.reason.startswith("the enqueuing process was killed by signal 9 (SIGKILL), 4 times at the same place")
+
+
+def test_a_check_whose_process_dies_is_no_fault_of_the_submission(tmp_path, enqueuers, monkeypatch):
+    monkeypatch.setattr(sys, "executable", script(tmp_path, "exit 3"))
+
+    with pytest.raises(CortexError, match="exited with code 3") as failed:
+        asyncio.run(enqueuers.check(lister(tmp_path)))
+
+    assert not isinstance(failed.value, InvalidSubmission)
+
+
+def script(folder, command: str) -> str:
+    path = folder / "stub"
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_closing_kills_the_process_at_once(tmp_path, enqueuers, source):
+    async def begin_and_close() -> psutil.Process:
+        async with aclosing(enqueuers.enqueue(source, JobFolder(tmp_path / "job"))) as happenings:
+            assert FileBegun(url=f"{tmp_path}/data/a", number=0) == await anext(happenings)
+            (child,) = psutil.Process().children()
+        assert not child.is_running()
+        return child
+
+    asyncio.run(begin_and_close())
+
+
+def test_a_cancelled_check_leaves_no_process(tmp_path, enqueuers, monkeypatch):
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setattr(sys, "executable", script(tmp_path, f"echo $$ > {tmp_path}/fifo; exec sleep 600"))
+
+    async def begin_and_cancel() -> None:
+        check = asyncio.create_task(enqueuers.check(lister(tmp_path)))
+        pid = int(await asyncio.to_thread((tmp_path / "fifo").read_text))
+        assert psutil.pid_exists(pid)
+        check.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await check
+        assert not psutil.pid_exists(pid)
+
+    asyncio.run(begin_and_cancel())
+
+
+def test_the_process_dies_with_the_operator(tmp_path):
+    lock = lock_folder(tmp_path / "job")  # it would wait for this
+    program = """if True:
+        import asyncio, psutil, sys
+        from pathlib import Path
+        from cortex.domain.layout import JobFolder
+        from cortex.domain.source import FileSource
+        from cortex.enqueuing.process import Enqueuers
+        import json
+
+        async def main():
+            enqueuers, source = Enqueuers(log=Path(sys.argv[2])), FileSource.from_dict(json.loads(sys.argv[1]))
+            begun = asyncio.create_task(anext(enqueuers.enqueue(source, JobFolder(Path(sys.argv[3])))))
+            await enqueuers.check(source)
+            print(*[child.pid for child in psutil.Process().children()], flush=True)
+            await begun
+
+        asyncio.run(main())
+    """
+    (tmp_path / "a").touch()
+    arguments = [json.dumps(lister(tmp_path / "a").to_dict()), str(tmp_path / "log"), str(tmp_path / "job")]
+
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE) as operator:
+        child = psutil.Process(int(operator.stdout.readline()))
+        operator.kill()
+
+    child.wait(timeout=30)
+    os.close(lock)
+
+
+def test_nothing_is_done_for_a_parent_that_is_gone_already(tmp_path):
+    request = {"parent": 1, "source": lister(tmp_path).to_dict(), "allowed": None}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "cortex.enqueuing", "check"], input=json.dumps(request).encode(), capture_output=True
+    )
+
+    assert (1, b"", b"") == (ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_so_many_enqueue_at_a_time_and_checks_do_not_wait_for_them(tmp_path, enqueuers, monkeypatch):
+    monkeypatch.setattr(process, "_MOST", 2)
+    enqueuers = Enqueuers(log=tmp_path / "log")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_bytes(b"1")
+    source = FileSource(kind=DELIMITED, paths=(f"{tmp_path}/data/",), batch_size=1)
+    locks = [lock_folder(tmp_path / f"job-{number}") for number in range(4)]  # as if others were still at work there
+
+    async def enqueue(number: int) -> object:
+        return [event async for event in enqueuers.enqueue(source, JobFolder(tmp_path / f"job-{number}"))][-1]
+
+    async def follow() -> list[object]:
+        jobs = [asyncio.create_task(enqueue(number)) for number in range(4)]
+        await enqueuers.check(source)
+        assert 2 == len(psutil.Process().children())
+        for lock in locks:
+            os.close(lock)
+        return await asyncio.gather(*jobs)
+
+    assert [Enqueued(files=1)] * 4 == asyncio.run(follow())
+
+
+def lock_folder(path) -> int:
+    path.mkdir()
+    lock = os.open(path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def test_what_goes_wrong_in_the_process_is_told_and_its_traceback_is_kept(tmp_path, enqueuers, source):
+    nonsense = Resume(number=0, first=0, cursor={"no": "cursor"})
+
+    (failure,) = told_by(enqueuers, source, JobFolder(tmp_path / "job"), resume=nonsense)
+
+    assert EnqueuingFailed(reason="KeyError: 'offset'") == failure
+    assert "Traceback" in enqueuers.log.read_text()
+
+
+def test_a_check_passes_where_there_is_a_file(tmp_path, enqueuers):
+    (tmp_path / "a.jpg").touch()
+
+    asyncio.run(enqueuers.check(lister(tmp_path / "nothing", tmp_path / "a", includes=("**.jpg",))))
+
+
+def test_paths_without_files_are_refused_by_their_field(tmp_path, enqueuers):
+    (tmp_path / "folder").mkdir()
+
+    refusal = refusal_of(enqueuers, lister(tmp_path / "folder"))
+
+    assert f"file_path_lister.s3_paths: there is no file whose URL begins with `{tmp_path}/folder`" == refusal.message
+    assert refusal.hint
+
+
+@pytest.mark.parametrize(
+    ("field", "filters"),
+    [
+        ("includes", {"includes": ("*.jpg",)}),
+        ("includes", {"includes": ("**.png", "**.PNG"), "excludes": ("**.jpg",)}),
+        ("excludes", {"excludes": ("**",)}),
+    ],
+)
+def test_globs_that_leave_nothing_are_refused_with_an_example(tmp_path, enqueuers, field, filters):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+
+    refusal = refusal_of(enqueuers, lister(tmp_path / "a", tmp_path / "b", **filters))
+
+    assert f"file_path_lister.{field}: of 2 files none is left, for example not `{tmp_path}/a.jpg`" == refusal.message
+    assert "`**.jpg`" in refusal.hint
+
+
+def test_a_bucket_that_is_not_there_is_refused_by_its_field(enqueuers, s3):
+    refusal = refusal_of(enqueuers, lister("s3://there-is-no-such-bucket/a"))
+
+    assert refusal.message.startswith("file_path_lister.s3_paths: there is no bucket `there-is-no-such-bucket`")
+    assert refusal.hint
+
+
+def test_files_in_s3_are_cut_across_objects(tmp_path, enqueuers, s3):
+    s3.put("data/a.json", body=b"1\n2\n3")
+    s3.put("data/b.json.gz", body=gzip.compress(b"4\r\n5\n"))
+    source = FileSource(kind=DELIMITED, paths=(s3.url("data/"),), includes=("**.json", "**.gz"), batch_size=2)
+    folder = JobFolder(tmp_path / "job")
+
+    told = told_by(enqueuers, source, folder)
+
+    first, second = s3.url("data/a.json"), s3.url("data/b.json.gz")
+    assert [FileBegun(url=first, number=0), FileBegun(url=second, number=1)] == told[:2]
+    assert Enqueued(files=2) == told[-1]
+    assert b"[1,2][3,4][5]" == folder.payload(0).read_bytes()
+
+
+def test_files_outside_the_allowed_folders_are_refused(tmp_path, enqueuers):
+    (tmp_path / "secret").touch()
+    (tmp_path / "allowed").mkdir()
+
+    refusal = refusal_of(enqueuers, lister(tmp_path / "secret"), allowed=[tmp_path / "allowed"])
+
+    assert refusal.message.startswith("file_path_lister.s3_paths: ")
+
+
+def test_a_listing_gives_every_file_once_in_order(tmp_path, enqueuers):
+    names = [f"{number:04}-é\n" for number in range(2300)]
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in names:
+        (data / name).write_bytes(b"12")
+    source = lister(data / "1", f"{data}/", data / "2")
+
+    async def listing() -> list:
+        return [listed async for listed in enqueuers.listing(source)]
+
+    groups = asyncio.run(listing())
+
+    assert [1000, 1000] == [len(group.urls) for group in groups[:2]]
+    expected = [*names[1000:2000], *names[:1000], *names[2000:]]
+    assert [f"{data}/{name}" for name in expected] == [url for group in groups for url in group.urls]
+    assert [2] * 2300 == [size for group in groups for size in group.sizes]
+    assert Counted(files=2300, bytes=4600, batches=23) == asyncio.run(enqueuers.count(source))

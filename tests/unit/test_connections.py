@@ -1,0 +1,103 @@
+"""Connections that ask nothing, and too many of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from cortex.web import connections
+from cortex.web.connections import BoundedConnection
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[Streams]]
+
+
+@asynccontextmanager
+async def serving(application: Any) -> AsyncIterator[Connect]:
+    """Serve an application on loopback; give what connects to it."""
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: BoundedConnection(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    opened: list[asyncio.StreamWriter] = []
+
+    async def connect() -> Streams:
+        streams = await asyncio.open_connection(*server.sockets[0].getsockname())
+        opened.append(streams[1])
+        return streams
+
+    try:
+        yield connect
+    finally:
+        for writer in opened:
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", REQUEST[:-2], REQUEST + b"GET / HTTP/1.1\r\nX"])
+def test_a_connection_that_does_not_come_to_ask_is_closed(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE_SECONDS", 0.01)
+
+    async def ask() -> bytes:
+        async with serving(answer) as connect:
+            reader, writer = await connect()
+            writer.write(sent)
+            return await reader.read()  # to its end
+
+    assert asyncio.run(ask()).count(b" 204 ") == sent.count(REQUEST)
+
+
+def test_a_connection_that_waits_for_its_answer_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE_SECONDS", 0.01)
+
+    async def ask() -> bytes:
+        others_are_gone = asyncio.Event()
+
+        async def answer_late(scope: Any, receive: Any, send: Any) -> None:
+            await others_are_gone.wait()
+            await answer(scope, receive, send)
+
+        async with serving(answer_late) as connect:
+            reader, writer = await connect()
+            writer.write(REQUEST)
+            for _ in range(5):
+                idle, _ = await connect()
+                await idle.read()
+            others_are_gone.set()
+            return await reader.readline()
+
+    assert b" 204 " in asyncio.run(ask())
+
+
+def test_connections_beyond_the_bound_are_cut_off_and_those_within_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "most_connections", lambda: 2)
+
+    async def ask() -> tuple[bytes, bytes]:
+        async with serving(answer) as connect:
+            (first, writing), _ = await connect(), await connect()
+            third, _ = await connect()
+            try:
+                end = await third.read()
+            except ConnectionResetError:
+                end = b""
+            writing.write(REQUEST)
+            return end, await first.readline()
+
+    end, served = asyncio.run(ask())
+    assert end == b""
+    assert b" 204 " in served

@@ -1,0 +1,265 @@
+import gzip
+import json
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cortex.domain.job import SegmentRange
+from cortex.domain.layout import JobFolder
+from cortex.domain.source import FileSource, SourceKind
+from cortex.enqueuing.enqueue import enqueue
+from cortex.enqueuing.events import Enqueued, EnqueuingFailed, FileBegun, SegmentCut
+from cortex.enqueuing.listing import read_listing
+from cortex.files.places import AllFiles
+from cortex.storage.segments import States
+from cortex.worker.segment import LeasedSegment
+from full_disk import files_of_at_most
+
+LISTER, DELIMITED = SourceKind
+LINES = st.lists(st.sampled_from([b"1", b"", b'"abc"', b" ", b"[2,  3]\r", b"null", b"12345678"]), max_size=12)
+CONTENTS = st.builds(
+    lambda mark, lines, last: mark + b"\n".join(lines) + last,
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    LINES,
+    st.sampled_from([b"", b"\n"]),
+)
+
+
+class Stopped(Exception):
+    """The enqueuer is not to go on."""
+
+
+def run(folder, source, *, resume=None, segment_bytes=30, stop_after=None):
+    """Enqueue, up to the end or until so many Segments have been told; give what was told."""
+    told = []
+
+    def tell(event):
+        told.append(event)
+        if len(segments_of(told)) == stop_after and isinstance(event, SegmentCut):
+            raise Stopped
+
+    with suppress(Stopped):
+        enqueue(AllFiles(), source, folder, tell, resume=resume, segment_bytes=segment_bytes)
+    return told
+
+
+def segments_of(told):
+    return [event for event in told if isinstance(event, SegmentCut)]
+
+
+def batches_of(folder, segment: SegmentRange) -> list[list[object]]:
+    leased = LeasedSegment(folder, segment.number, segment.first)
+    batches = [json.loads(batch) for _, batch in leased.batches(segment.first, segment.end)]
+    leased.close()
+    return batches
+
+
+def all_batches(folder, told):
+    return [batch for cut in segments_of(told) for batch in batches_of(folder, cut.segment)]
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.segments.iterdir()}
+
+
+def write_files(root, contents):
+    root.mkdir()
+    for number, content in enumerate(contents):
+        (root / f"{number:03}").write_bytes(content)
+    return FileSource(kind=DELIMITED, paths=(f"{root}/",), batch_size=1)
+
+
+def failure_of(told) -> str:
+    assert isinstance(told[-1], EnqueuingFailed)
+    return told[-1].reason
+
+
+@settings(deadline=None, max_examples=40)  # each writes and syncs dozens of files
+@given(st.lists(CONTENTS, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 40))
+def test_an_enqueuer_that_is_killed_after_every_segment_gives_what_one_gives_that_is_not(
+    tmp_path_factory, contents, batch_size, segment_bytes
+):
+    root = tmp_path_factory.mktemp("job")
+    source = replace(write_files(root / "data", contents), batch_size=batch_size)
+    whole, killed = JobFolder(root / "whole"), JobFolder(root / "killed")
+    expected = run(whole, source, segment_bytes=segment_bytes)
+
+    told, resume = [], None
+    while not told or isinstance(told[-1], SegmentCut):
+        left = killed.payload(resume.number if resume else 0)
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"left by the one that was killed" * 10)
+        told += run(killed, source, segment_bytes=segment_bytes, resume=resume, stop_after=1)
+        resume = segments_of(told)[-1].resume if segments_of(told) else None
+    left.unlink()  # the last one had nothing to cut any more
+
+    assert expected[-1] == told[-1]
+    assert segments_of(expected) == segments_of(told)
+    assert files_of(whole) == files_of(killed)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(CONTENTS, min_size=1, max_size=4), st.integers(1, 9))
+def test_the_items_of_all_lines_are_in_batches_across_files(tmp_path_factory, contents, batch_size):
+    root = tmp_path_factory.mktemp("job")
+    plain = write_files(root / "data", contents)
+    lines = [line.strip() for content in contents for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
+    items = [json.loads(line) for line in lines if line]
+
+    told = run(JobFolder(root / "job"), replace(plain, batch_size=batch_size))
+
+    batches = [items[first : first + batch_size] for first in range(0, len(items), batch_size)]
+    assert batches == all_batches(JobFolder(root / "job"), told)
+    assert len(items) == sum(cut.items for cut in segments_of(told))
+    assert isinstance(told[-1], Enqueued if items else EnqueuingFailed)
+
+
+@pytest.mark.parametrize("stop_after", [None, 1, 2, 3, 4])
+def test_a_lister_that_is_killed_after_any_segment_goes_on_as_if_it_had_not_been(tmp_path, stop_after):
+    write_files(tmp_path / "b", [b""] * 7)
+    write_files(tmp_path / "a", [b""] * 6)
+    paths = (f"{tmp_path}/b/003", f"{tmp_path}/a", f"{tmp_path}/b")
+    source = FileSource(kind=LISTER, paths=paths, excludes=("**2",), batch_size=2)
+    urls = [f"{tmp_path}/b/003"]
+    urls += [f"{tmp_path}/a/00{number}" for number in (0, 1, 3, 4, 5)]
+    urls += [f"{tmp_path}/b/00{number}" for number in (0, 1, 4, 5, 6)]
+    folder = JobFolder(tmp_path / "job")
+
+    told = run(folder, source, stop_after=stop_after)
+    if stop_after is not None:
+        told += run(folder, source, resume=segments_of(told)[-1].resume)
+
+    assert [urls[first : first + 2] for first in range(0, 11, 2)] == all_batches(folder, told)
+    assert Enqueued(files=11) == told[-1]
+    assert 11 == sum(cut.items for cut in segments_of(told))
+
+
+def test_each_file_is_told_before_its_content(tmp_path):
+    source = write_files(tmp_path / "data", [b"1", b"", b"2"])
+
+    told = run(JobFolder(tmp_path / "job"), source, segment_bytes=1)
+
+    first, second, third = [f"{tmp_path}/data/00{number}" for number in range(3)]
+    assert [FileBegun(url=first, number=0), FileBegun(url=second, number=1), FileBegun(url=third, number=2)] == [
+        event for event in told if isinstance(event, FileBegun)
+    ]
+    assert FileBegun(url=first, number=0) == told[0]
+    assert [Enqueued(files=3)] == told[-1:]
+
+
+def test_a_segment_that_is_told_is_complete(tmp_path):
+    source = write_files(tmp_path / "data", [b"1\n2\n3\n4"])
+    folder = JobFolder(tmp_path / "job")
+    seen = []
+
+    def tell(event):
+        if isinstance(event, SegmentCut):
+            seen.append((States(folder, event.segment).read(), batches_of(folder, event.segment)))
+
+    enqueue(AllFiles(), source, folder, tell, segment_bytes=6)
+
+    assert [(bytes(2), [[1], [2]]), (bytes(2), [[3], [4]])] == seen
+
+
+def test_compressed_files_are_cut_as_their_content_and_resumed_in_it(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.json.gz").write_bytes(gzip.compress(b"1\n2\n3\n4"))
+    source = FileSource(kind=DELIMITED, paths=(f"{tmp_path}/data",), batch_size=1)
+    folder = JobFolder(tmp_path / "job")
+
+    told = run(folder, source, segment_bytes=6, stop_after=1)
+    told += run(folder, source, segment_bytes=6, resume=segments_of(told)[-1].resume)
+
+    assert [[1], [2], [3], [4]] == all_batches(folder, told)
+
+
+def test_files_that_come_after_the_listing_are_no_part_of_the_dataset(tmp_path):
+    source = write_files(tmp_path / "data", [b"1\n2\n3\n4"])
+    folder = JobFolder(tmp_path / "job")
+
+    told = run(folder, source, segment_bytes=6, stop_after=1)
+    (tmp_path / "data" / "000a").write_bytes(b"5")
+    told += run(folder, source, segment_bytes=6, resume=segments_of(told)[-1].resume)
+
+    assert [[1], [2], [3], [4]] == all_batches(folder, told)
+    assert [f"{tmp_path}/data/000"] == [file.url for file in read_listing(folder)]
+
+
+def test_a_file_that_has_changed_since_the_listing_fails_the_job_by_its_name(tmp_path):
+    source = write_files(tmp_path / "data", [b"1\n2\n3\n4"])
+    folder = JobFolder(tmp_path / "job")
+
+    told = run(folder, source, segment_bytes=6, stop_after=1)
+    (tmp_path / "data" / "000").write_bytes(b"5\n6\n7\n8\n")
+    told = run(folder, source, segment_bytes=6, resume=segments_of(told)[-1].resume)
+
+    assert f"`{tmp_path}/data/000`" in failure_of(told)
+    assert "changed" in failure_of(told)
+    assert [] == segments_of(told)
+
+
+def test_a_listing_that_was_not_finished_is_made_again(tmp_path):
+    source = write_files(tmp_path / "data", [b"1"])
+    folder = JobFolder(tmp_path / "job")
+    folder.root.mkdir()
+    folder.listing.with_suffix(".part").write_bytes(b'["/nothing",1,"x"]\n["/no')
+
+    assert [[1]] == all_batches(folder, run(folder, source))
+
+
+def test_a_bad_line_fails_the_job_by_file_and_line_and_what_to_change(tmp_path):
+    source = write_files(tmp_path / "data", [b"1\n2", b"3\n\n4,\n5"])
+
+    reason = failure_of(run(JobFolder(tmp_path / "job"), source))
+
+    assert reason.startswith(f"`{tmp_path}/data/001`: line 3 holds more than one value")
+    assert reason.endswith("; each line must hold one JSON value")
+
+
+def test_a_batch_that_is_too_large_fails_the_job_by_files_and_lines(tmp_path):
+    half = b'"' + b"x" * 140_000 + b'"'
+    plain = write_files(tmp_path / "data", [b"1\n2\n\n" + half, b"\n" + half + b"\n7"])
+
+    reason = failure_of(run(JobFolder(tmp_path / "job"), replace(plain, batch_size=2)))
+    alone = failure_of(run(JobFolder(tmp_path / "alone"), replace(plain, batch_size=4)))
+
+    assert reason.startswith(f"`{tmp_path}/data/000` line 4 to `{tmp_path}/data/001` line 2: a batch of 280")
+    assert alone.startswith(f"`{tmp_path}/data/000` line 1 to `{tmp_path}/data/001` line 2: a batch of 280")
+
+
+@pytest.mark.parametrize("contents", [[b""], [b"\n\n", b" "]])
+def test_files_without_items_fail_the_job(tmp_path, contents):
+    source = write_files(tmp_path / "data", contents)
+
+    reason = failure_of(run(JobFolder(tmp_path / "job"), source))
+
+    assert f"{len(contents)} file" in reason
+    assert "but they hold no items" in reason
+
+
+@pytest.mark.parametrize("kind", SourceKind)
+def test_files_that_are_gone_fail_the_job(tmp_path, kind):
+    source = FileSource(kind=kind, paths=(f"{tmp_path}/nothing",), batch_size=1)
+
+    assert f"{kind}.s3_paths: no file matches any more" == failure_of(run(JobFolder(tmp_path / "job"), source))
+
+
+def test_a_full_disk_fails_the_job_with_what_to_do(tmp_path):
+    source = write_files(tmp_path / "data", [b"1\n" * 10_000])
+
+    with files_of_at_most(10_000):
+        told = run(JobFolder(tmp_path / "job"), source, segment_bytes=100_000)
+
+    assert failure_of(told).startswith("the operator's disk is full")
+    assert [] == segments_of(told)
+
+
+def test_a_file_that_cannot_be_read_fails_the_job_by_its_name(tmp_path):
+    source = write_files(tmp_path / "data", [b"1"])
+    os.rename(tmp_path / "data" / "000", tmp_path / "data" / "000.gz")  # noqa: PTH104 - its name, not its content
+
+    assert f"`{tmp_path}/data/000.gz`" in failure_of(run(JobFolder(tmp_path / "job"), source))
