@@ -1,0 +1,95 @@
+"""A server that lists and serves objects which do not exist anywhere: as many and as large as a benchmark wants.
+
+    python benchmarks/synthetic_s3.py KEYS OBJECT_BYTES
+
+It speaks as much of S3 as listing a bucket and reading ranges needs: `ListObjectsV2` in pages of 1,000 keys, and `GET`
+of lines `{"n": "0000000000000000", …}`. It prints its address, and ends with its standard input.
+"""
+
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
+
+LINE = b'{"n": "%016d", "text": "the quick brown fox jumps over the lazy dog"}\n'
+LINE_BYTES = len(LINE % 0)
+PAGE_KEYS = 1000
+PREFIX = "data/"
+
+
+class SyntheticS3(BaseHTTPRequestHandler):
+    """See the module."""
+
+    protocol_version = "HTTP/1.1"
+    keys = 0
+    object_bytes = 0
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if not parts.path.strip("/").count("/"):
+            self._list({name: values[0] for name, values in parse_qs(parts.query).items()})
+        else:
+            self._read()
+
+    do_HEAD = do_GET  # noqa: N815 - as http.server wants it
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _list(self, query: dict[str, str]) -> None:
+        after = query.get("continuation-token") or query.get("start-after") or ""
+        first = int(after.rpartition("-")[2].removesuffix(".jsonl")) + 1 if after else 0
+        end = min(first + PAGE_KEYS, self.keys) if query.get("prefix", "").startswith(PREFIX) else first
+        names = [f"{PREFIX}part-{number:09}.jsonl" for number in range(first, end)]
+        contents = "".join(
+            f"<Contents><Key>{name}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            f"<ETag>&quot;{name[-15:-6]}&quot;</ETag><Size>{self.object_bytes}</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
+            for name in names
+        )
+        more = f"<NextContinuationToken>{names[-1]}</NextContinuationToken>" if end < self.keys and names else ""
+        body = (
+            '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>bucket</Name><KeyCount>{len(names)}</KeyCount><MaxKeys>{PAGE_KEYS}</MaxKeys>"
+            f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}{contents}</ListBucketResult>"
+        ).encode()
+        self._answer(200, len(body), {"Content-Type": "application/xml"})
+        self.wfile.write(body)
+
+    def _read(self) -> None:
+        first, last = 0, self.object_bytes - 1
+        if wanted := self.headers.get("Range"):
+            begin, _, end = wanted.removeprefix("bytes=").partition("-")
+            first, last = int(begin), min(int(end or last), last)
+        etag = f'"{self.path[-15:-6]}"'
+        headers = {"ETag": etag, "Content-Range": f"bytes {first}-{last}/{self.object_bytes}"}
+        self._answer(206 if wanted else 200, last - first + 1, headers)
+        if self.command == "HEAD":
+            return
+        position = first
+        while position <= last:
+            line, skip = divmod(position, LINE_BYTES)
+            block = b"".join(LINE % number for number in range(line, line + 4096))[skip : skip + last - position + 1]
+            self.wfile.write(block)
+            position += len(block)
+
+    def _answer(self, status: int, length: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    SyntheticS3.keys = int(sys.argv[1])
+    SyntheticS3.object_bytes = int(sys.argv[2]) // LINE_BYTES * LINE_BYTES
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SyntheticS3)
+    Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
