@@ -13,7 +13,9 @@ from shell import User
 from transcript import File, parts, shows, stand_ins, steady
 
 from cortex.configuration import read_configuration
+from cortex.domain.errors import Conflict, CortexError, InvalidRequest
 from cortex.domain.job import MOVES, JobStatus
+from cortex.web.errors import http_status
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENTS = {path.name: path.read_text() for path in sorted(DOCS.glob("*.md"))}
@@ -72,6 +74,23 @@ def test_the_fields_of_cortex_yaml_are_those_of_the_schema() -> None:
     expected = ["| field | meaning | default |", "|---|---|---|", *fields(SCHEMA["items"])]
 
     assert "\n".join(expected) in DOCUMENTS["cortex-yaml.md"], "\n".join(expected)
+
+
+def test_the_errors_are_those_of_the_code() -> None:
+    # Of the kinds that have kinds of their own, two are used themselves.
+    kinds = [kind for kind in every_error(CortexError) if http_status(kind()) != 500 and not kind.__subclasses__()]
+    rows = [
+        f"| {http_status(kind())} | `{kind.code}` | {kind().message} |" for kind in (InvalidRequest, Conflict, *kinds)
+    ]
+
+    expected = ["| status | kind | what it means |", "|---|---|---|", *sorted(rows, key=lambda row: row[:6])]
+    assert "\n".join(expected) in DOCUMENTS["http-api.md"], "\n".join(expected)
+
+
+def every_error(kind: type[CortexError]) -> Iterator[type[CortexError]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from every_error(one)
 
 
 def test_the_statuses_are_those_of_the_code() -> None:
