@@ -241,6 +241,17 @@ def test_workers_that_run_out_of_memory_before_they_are_ready_end_the_job(limiti
     assert "ran out of memory: it is limited to 100Mi (compute.mem)" in status["status_reason"]
 
 
+def test_what_the_import_takes_is_limited_too(limiting: OperatorProcess) -> None:
+    hoard = '    hoard = [bytearray(b"x" * 2**20) for _ in range(600)]\n'
+    limiting.deploy(hoard + WORKING, compute={"cpu": None, "mem": "100Mi"})
+    job = limiting.submit([1])
+
+    status = limiting.wait(job)
+
+    assert status["status"] == "status_worker_oom"
+    assert "ran out of memory: it is limited to 100Mi (compute.mem)" in status["status_reason"]
+
+
 def test_a_memory_error_is_an_ordinary_failure(operator: OperatorProcess) -> None:
     operator.deploy(WORKING.replace("return payload", "raise MemoryError('no more')"), compute={"mem": "200Mi"})
     job = operator.submit([1])
@@ -266,9 +277,9 @@ def test_no_group_is_left_when_all_workers_are_gone(operator: OperatorProcess, f
     ended = operator.wait(job)
     operator.stop()
 
-    assert len(while_running) == 1
+    assert len(while_running) == 2  # of the worker, and of the template
     assert ended["status"] == "status_succeeded"
-    assert [group for group in parent.glob("cortex-*") if f"-{job}-" in group.name] == []
+    assert [group for group in parent.glob("cortex-*") if group in while_running or f"-{job}-" in group.name] == []
 
 
 def test_workers_that_run_at_the_same_time_have_gpus_of_their_own(

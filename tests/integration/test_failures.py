@@ -170,6 +170,7 @@ def test_a_hook_whose_worker_dies_is_not_run_again(operator: OperatorProcess) ->
 
     assert status["status"] == "status_worker_error"
     assert status["status_reason"] == "on_job_complete failed: the worker that ran it exited with code 9"
+    assert "exited with code 9 in `on_job_complete`\n" in operator.log(job)
     assert operator.log(job).count("executing on_job_complete") == 1
 
 

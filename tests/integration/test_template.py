@@ -1,5 +1,6 @@
 """Workers are forked from a process that has imported the predictor's module: once for all, where that is safe."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,29 @@ def test_stopping_a_job_whose_import_hangs_ends_everything(operator: OperatorPro
 
     assert operator.status(job)["status"] == "status_stopped"
     assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
+
+
+@pytest.mark.parametrize(
+    "more", ["", "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"]
+)
+def test_what_the_import_has_started_ends_with_the_template(
+    operator: OperatorProcess, tmp_path: Path, more: str
+) -> None:
+    started = tmp_path / "started"
+    source = COUNTED.format(imports=str(tmp_path / "imports"), more=more, value="1")
+    operator.deploy(
+        f"{source}    import subprocess\n"
+        f"    with open({str(started)!r}, 'a') as file:\n"
+        "        print(subprocess.Popen(['sleep', '600']).pid, file=file)\n"
+    )
+    operator.wait(operator.submit([1]))
+    operator.stop()
+
+    pids = [int(line) for line in started.read_text().splitlines()]
+    assert pids
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(timeout=5)
 
 
 def test_a_worker_holds_nothing_that_is_anothers(operator: OperatorProcess, tmp_path: Path) -> None:

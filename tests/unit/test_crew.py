@@ -9,6 +9,7 @@ from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine, Needs, WorkerOrder
 from cortex.operator.crew import Crew
 from cortex.operator.workers import Phase, WorkerSetup
+from cortex.storage.pages import write_lease
 
 MINUTE_NS = 60 * 10**9
 
@@ -109,6 +110,13 @@ def test_those_that_the_machine_could_never_hold_wait_without_an_order(tmp_path:
     assert (0, 0) == waiting(crew, now_ns=10 * MINUTE_NS)
 
 
+def test_counting_workers_takes_no_longer_however_many_are_asked_for(tmp_path: Path) -> None:
+    workers = 10**18  # a list of them would not fit into any memory
+    crew = crew_of(workers, SmallEngine(places=2), tmp_path, places=2)
+
+    assert (workers - 2, 0) == waiting(crew, now_ns=0)
+
+
 def test_nobody_waits_for_a_place_before_the_environment_is_ready(tmp_path: Path) -> None:
     crew = crew_of(4, SmallEngine(places=0), tmp_path)
     crew.setup = None
@@ -133,3 +141,15 @@ def test_a_worker_that_is_let_go_before_it_runs_has_neither_succeeded_nor_failed
     assert [runs, waits] == engine.stopped
     assert while_ending == ended
     assert {"pending": 0, "initializing": 0, "running": 0, "succeeded": 1, "failed": 0, "stalled": 0} == ended
+
+
+def test_only_the_pages_of_workers_that_did_something_are_kept(tmp_path: Path) -> None:
+    crew = crew_of(3, SmallEngine(places=1), tmp_path)
+    crew.order(3, now_ns=0)
+    worked, *_ = crew.views
+    write_lease(crew.folder, worked, token=1, first=0, limit=1)
+
+    for worker in list(crew.views):
+        crew.lose(worker)
+
+    assert [crew.folder.page(worked)] == list(crew.folder.workers.iterdir())

@@ -161,6 +161,19 @@ def test_workers_that_reserve_nothing_are_not_any_number() -> None:
     assert "3 workers run already, and the machine runs no more at once" == places.shortage(Needs())
 
 
+def test_a_worker_that_comes_behind_others_of_its_job_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = machine(cores=1)
+    place_first, looks = Places._place_first_that_fits, []
+    monkeypatch.setattr(Places, "_place_first_that_fits", lambda self: looks.append(1) or place_first(self))
+
+    for job in "abcd":
+        for number in range(100):
+            places.order(f"{job}{number}", job, CORE)
+            place_all(places)
+
+    assert 6 == len(looks)  # `a0` is placed, `a1` is not; then the first of each job
+
+
 class Machine(RuleBasedStateMachine):
     """Workers of a few jobs come and go in any order; what holds is checked after each step."""
 

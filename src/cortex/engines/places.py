@@ -33,6 +33,7 @@ class _Order:
     worker: str
     job_id: str
     needs: Needs
+    number: int  # in the order in which they came
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,28 +45,44 @@ class Places:
     devices: Sequence[str]
     most_workers: int
     _placed: dict[str, Place] = field(default_factory=dict)
-    _line: dict[str, _Order] = field(default_factory=dict)  # oldest first
+    _waiting: dict[str, _Order] = field(default_factory=dict)
+    _line: dict[str, dict[str, _Order]] = field(default_factory=dict)  # those who wait, by Job, oldest first
+    _is_settled: bool = False  # nothing has happened since nobody fitted: many are ordered, one by one
+    _ordered: int = 0
 
     def order(self, worker: str, job_id: str, needs: Needs) -> None:
         """Let a Worker wait in line."""
-        self._line[worker] = _Order(worker, job_id, needs)
+        self._ordered += 1
+        order = self._waiting[worker] = _Order(worker, job_id, needs, self._ordered)
+        self._is_settled &= job_id in self._line  # then one that needs the same waits before it
+        self._line.setdefault(job_id, {})[worker] = order
 
     def adopt(self, place: Place) -> None:
         """Count a Worker that runs already, whether or not there was room for it."""
-        self._line.pop(place.worker, None)
+        self._leave_line(place.worker)
         self._placed[place.worker] = place
+        self._is_settled = False
 
     def release(self, worker: str) -> None:
         """Take a Worker out of the line, or out of its place. May be repeated."""
-        self._line.pop(worker, None)
-        self._placed.pop(worker, None)
+        self._leave_line(worker)
+        if self._placed.pop(worker, None):
+            self._is_settled = False
 
     def place_next(self) -> Place | None:
         """Give a place to the first in line that fits beside all others; None when nobody does."""
+        if self._is_settled:
+            return None
+        place = self._place_first_that_fits()
+        self._is_settled = place is None
+        return place
+
+    def _place_first_that_fits(self) -> Place | None:
         placed_of = Counter(place.job_id for place in self._placed.values())
         taken, workers = _sum(place.needs for place in self._placed.values()), len(self._placed)
+        firsts = [next(iter(orders.values())) for orders in self._line.values()]
         is_first = True
-        for order in sorted(self._line.values(), key=lambda order: placed_of[order.job_id]):
+        for order in sorted(firsts, key=lambda order: (placed_of[order.job_id], order.number)):
             if self._fits(order.needs, beside=taken, workers=workers):
                 return self._place(order)
             if is_first:
@@ -109,8 +126,15 @@ class Places:
         given = {device for place in self._placed.values() for device in place.devices}
         return [device for device in self.devices if device not in given]
 
+    def _leave_line(self, worker: str) -> None:
+        if order := self._waiting.pop(worker, None):
+            del self._line[order.job_id][worker]
+            if not self._line[order.job_id]:
+                del self._line[order.job_id]
+            self._is_settled = False
+
     def _place(self, order: _Order) -> Place:
-        del self._line[order.worker]
+        self._leave_line(order.worker)
         devices = tuple(self._free_devices()[: order.needs.gpus])
         place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=devices)
         self._placed[order.worker] = place

@@ -1,13 +1,14 @@
 """The Workers of one Job: ordered, found again, let go, and counted."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine
 from cortex.operator.workers import Phase, RollCall, WorkerSetup, WorkerView, count_workers
-from cortex.storage.pages import create_page
+from cortex.storage.pages import create_page, remove_empty_page
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Crew:
     def lose(self, worker: str) -> WorkerView:
         """Count a Worker that is gone, unless it was let go before it had a process, and give what was known of it."""
         view = self.views.pop(worker)
+        remove_empty_page(self.folder, worker)  # most have one where many have waited and few got a place
         if view.phase is not Phase.RELEASED:
             self.failed += 1
         elif view.pid is not None:
@@ -70,11 +72,12 @@ class Crew:
         """Tell how far the Workers are."""
         waiting = self._ordered_but_waiting()
         placed = [view for worker, view in self.views.items() if worker not in waiting]
+        since_ns = Counter(view.ordered_at_ns for view in waiting.values())
+        since_ns[self._short_since_ns] += self._not_ordered
         counts = count_workers(
             placed,
             preparing=max(0, self.job.workers - len(self.views)) if self.setup is None else 0,
-            waiting_since_ns=[view.ordered_at_ns for view in waiting.values()]
-            + [self._short_since_ns] * self._not_ordered,
+            waiting_since_ns=since_ns,
             now_ns=now_ns,
             succeeded=self.succeeded,
             failed=self.failed,

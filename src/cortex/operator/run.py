@@ -200,12 +200,13 @@ class JobRun:
         view = self.workers.get(worker)
         if view is None:
             return
-        if worker == self._hook.worker:
+        was_in_hook = self.is_in_hook and worker == self._hook.worker
+        if was_in_hook:
             self._hook.worker_gone(ending.cause)
         suspect = self.dispatch.release(worker)
         self._crew.lose(worker)
         if view.phase is not Phase.RELEASED and self.job.status is JobStatus.RUNNING and not self._is_paused:
-            self._died(view, ending, suspect)
+            self._died(view, ending, suspect, was_in_hook=was_in_hook)
         self._resume()
         self.go_on()
 
@@ -299,7 +300,7 @@ class JobRun:
     def _may_lease(self) -> bool:
         return self.job.status is JobStatus.RUNNING and self._is_resumed and not self._is_paused
 
-    def _died(self, view: WorkerView, ending: Exit, suspect: int | None) -> None:
+    def _died(self, view: WorkerView, ending: Exit, suspect: int | None, *, was_in_hook: bool) -> None:
         """Say what became of a Worker's work; a Batch that it was in pays for it."""
         who = f"worker pid-{view.pid}" if view.pid else "a worker"
         cause = f"{ending.cause}," if ending.is_out_of_memory else ending.cause  # that one is a sentence of its own
@@ -309,6 +310,7 @@ class JobRun:
             append_line(self.folder.log, f"{who} {cause} while it processed batch {name}: {consequence}")
             return
         when = "between two batches" if view.phase is Phase.READY else "before its predictor was ready"
+        when = "in `on_job_complete`" if was_in_hook else when
         append_line(self.folder.log, f"{who} {cause} {when}")
         if ending.is_charged:
             self._failures_in_row += 1

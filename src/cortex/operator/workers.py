@@ -1,7 +1,7 @@
 """What the operator knows of the Workers of a Job."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -106,21 +106,21 @@ def count_workers(
     views: Collection[WorkerView],
     *,
     preparing: int,
-    waiting_since_ns: Sequence[int],
+    waiting_since_ns: Mapping[int, int],
     now_ns: int,
     succeeded: int,
     failed: int,
 ) -> dict[str, int]:
     """Count Workers, those that are gone included, in the words of the HTTP API.
 
-    The views are of Workers that have a place; of those that wait for one, only since when matters. `preparing` are
-    those that are not ordered yet because their environment is not ready.
+    The views are of Workers that have a place; of those that wait for one, only how many do since when: a Job may ask
+    for thousands of millions. `preparing` are those that are not ordered yet because their environment is not ready.
     """
     phases = [view.phase for view in views]
     ending = sum(view.phase is Phase.RELEASED and view.pid is not None for view in views)
-    stalled = sum(now_ns - since_ns >= _STALLED_AFTER_NS for since_ns in waiting_since_ns)
+    stalled = sum(count for since_ns, count in waiting_since_ns.items() if now_ns - since_ns >= _STALLED_AFTER_NS)
     return {
-        "pending": preparing + len(waiting_since_ns) - stalled,
+        "pending": preparing + sum(waiting_since_ns.values()) - stalled,
         "initializing": phases.count(Phase.PENDING) + phases.count(Phase.INITIALIZING),
         "running": phases.count(Phase.READY),
         "succeeded": succeeded + ending,

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def create_page(folder: JobFolder, worker: str) -> None:
     """Make an empty page, in full: a Worker's store into a hole on a full disk would kill it."""
     with folder.page(worker).open("wb") as file:
         file.write(bytes(Page.SIZE))
+
+
+def remove_empty_page(folder: JobFolder, worker: str) -> None:
+    """Remove the page of a Worker that is gone, if nothing was ever written on it."""
+    page = folder.page(worker)
+    with suppress(FileNotFoundError):
+        if not any(page.read_bytes()):
+            page.unlink()
 
 
 def read_page(folder: JobFolder, worker: str) -> PageContent:

@@ -1,7 +1,9 @@
 """Templates, as their supervisor sees them."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -37,6 +39,8 @@ class State(Enum):
 class Template:
     """One Template, and the Workers that wait for it: each with its order and the pipe that it prints to."""
 
+    name: str  # by which its memory is known
+    mem_bytes: int  # that it may use, as each of its Workers may beside it; 0: any
     process: subprocess.Popen[bytes]
     link: socket.socket
     forked: Callable[[str, int], None]
@@ -91,10 +95,17 @@ class Template:
         self._serve()
         return bool(data)
 
+    @property
+    def is_limited(self) -> bool:
+        """True of one that runs and may use only so much memory."""
+        return self.mem_bytes > 0 and self.link.fileno() >= 0
+
     def end(self) -> None:
-        """End the process; the Workers that it has forked live on."""
-        self.link.close()
-        self.process.kill()
+        """End the process and what the import has started; the Workers that it has forked live on. May be repeated."""
+        if self.link.fileno() >= 0:  # once: later the number may be another's
+            self.link.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def _serve(self) -> None:
         while self.waiting and self.state is not State.IMPORTING:
@@ -123,19 +134,23 @@ def template_key(frame: Frame) -> str:
     """Name what Workers must have in common to be forked from one Template."""
     order = frame["order"]
     env = {name: value for name, value in frame["env"].items() if name not in _PER_JOB}
-    return json.dumps([frame["python"], order["project"], order["predictor_path"], order["python_path"], env])
+    what = [frame["python"], order["project"], order["predictor_path"], order["python_path"], env]
+    return json.dumps([*what, frame["place"]["mem_bytes"]])
 
 
 def start_template(
     frame: Frame,
     *,
+    name: str,
+    memory_group: str | None,
     forked: Callable[[str, int], None],
     spawn: Callable[[Frame, int], None],
     lost: Callable[[str], None],
 ) -> Template:
     """Start a Template for Workers of this kind. Raises OSError."""
     order = frame["order"]
-    setup = {name: order[name] for name in ("project", "predictor_path", "python_path")}
+    setup = {what: order[what] for what in ("project", "predictor_path", "python_path")}
+    setup["memory_group"] = memory_group
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -143,8 +158,8 @@ def start_template(
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={name: value for name, value in frame["env"].items() if name not in _PER_JOB},
+            env={variable: value for variable, value in frame["env"].items() if variable not in _PER_JOB},
             cwd=order["project"],
             start_new_session=True,
         )
-    return Template(process, ours, forked, spawn, lost)
+    return Template(name, frame["place"]["mem_bytes"], process, ours, forked, spawn, lost)

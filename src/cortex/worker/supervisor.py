@@ -68,8 +68,8 @@ class Supervisor:
             for key, _ in self._selector.select(self._patience()):
                 self._guard(key.data)
             self._guard(self._keep_deadlines)
-        for template in self._templates.values():
-            template.end()
+        for template in list(self._templates.values()):
+            self._end_template(template)
         for child in self._children.values():
             child.signal(signal.SIGKILL)
             if child.is_limited and child.pid is not None:
@@ -95,7 +95,7 @@ class Supervisor:
         ]
         due += [child.drained_by for child in self._children.values() if child.drained_by is not None]
         due += [at for at, _ in self._unused_templates()]
-        if not self._is_cleared_up or any(child.is_limited for child in self._children.values()):
+        if not self._is_cleared_up or any(each.is_limited for each in self._who_uses_memory()):
             due.append(self._look_at)
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
@@ -120,9 +120,17 @@ class Supervisor:
             self._must_end = True
 
     def _end_who_is_over_limit(self) -> None:
-        limited = {child.worker: child.pid for child in self._children.values() if child.is_limited and child.pid}
-        for worker in self.memory.over_limit(limited) if limited else []:
-            self._children[worker].signal(signal.SIGKILL)
+        children = {child.worker: child.pid for child in self._children.values() if child.is_limited and child.pid}
+        templates = {each.name: each for each in self._templates.values() if each.is_limited}
+        limited = children | {name: template.process.pid for name, template in templates.items()}
+        for name in self.memory.over_limit(limited) if limited else []:
+            if name in templates:
+                templates[name].process.kill()  # its Workers become fresh processes, of which each tells what befell it
+            else:
+                self._children[name].signal(signal.SIGKILL)
+
+    def _who_uses_memory(self) -> list[Child | Template]:
+        return [*self._children.values(), *self._templates.values()]
 
     # The operator
 
@@ -207,14 +215,22 @@ class Supervisor:
     def _template(self, frame: Frame) -> Template:
         key = template_key(frame)
         if key not in self._templates:
-            template = start_template(frame, forked=self._runs, spawn=self._spawn, lost=self._lost)
+            name, mem_bytes = f"template-{os.urandom(4).hex()}", frame["place"]["mem_bytes"]
+            group = self.memory.admit(name, mem_bytes) if mem_bytes else None
+            try:
+                template = start_template(
+                    frame, name=name, memory_group=group, forked=self._runs, spawn=self._spawn, lost=self._lost
+                )
+            except OSError:
+                self.memory.dismiss(name)
+                raise
             self._templates[key] = template
             self._selector.register(template.link, selectors.EVENT_READ, lambda: self._hear_template(template))
         return self._templates[key]
 
     def _hear_template(self, template: Template) -> None:
         if template.link.fileno() >= 0 and not template.hear():  # it may have been ended in this very round
-            self._selector.unregister(template.link)
+            self._close_template(template)
         if not self._is_any_forking():
             self._unclaimed.clear()
 
@@ -228,9 +244,14 @@ class Supervisor:
 
     def _end_template(self, template: Template) -> None:
         self._templates = {key: other for key, other in self._templates.items() if other is not template}
+        self._close_template(template)
+
+    def _close_template(self, template: Template) -> None:
         with contextlib.suppress(KeyError, ValueError):  # it has hung up already
             self._selector.unregister(template.link)
         template.end()
+        self.memory.dismiss(template.name)
+        self._is_cleared_up = self.memory.clear_up()
 
     def _spawn(self, frame: Frame, pipe: int) -> None:
         """Start a Worker as a fresh process."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from cortex.domain.frame import FrameReader, encode
 from cortex.predictor import load
-from cortex.worker.kernel import die_with_parent, name_process
+from cortex.worker.kernel import die_with_parent, join_group, name_process
 from cortex.worker.life import enter_project, live
 
 _READ_BYTES: Final = 1 << 16
@@ -34,6 +34,8 @@ def main() -> int:
     setup = json.loads(sys.argv[2])
     name_process("cortex-template")
     die_with_parent()
+    if setup["memory_group"] is not None:
+        join_group(setup["memory_group"])  # what the import takes counts; Workers leave it for groups of their own
     printed, predictor_class = _import(setup)
     if predictor_class is None or not _can_fork():
         link.sendall(encode({"type": "ready", "can_fork": False}))
