@@ -94,6 +94,18 @@ def test_get_as_json_is_what_the_operator_says(operator: StubOperator) -> None:
     assert {"job_status": job(), "endpoint": endpoint} == one
 
 
+@pytest.mark.parametrize("words", [["get"], ["get", "-o", "json"]])
+def test_an_output_that_is_full_is_told_in_a_line(operator: StubOperator, words: list[str]) -> None:
+    operator.api()
+
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "cortex", *words]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert 1 == ended.returncode
+    assert re.fullmatch(r"error: .*No space left on device\n", ended.stderr)
+
+
 def test_get_lists_the_apis_of_every_environment(operator: StubOperator) -> None:
     operator.api()
     with StubOperator() as gone:

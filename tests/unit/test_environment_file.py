@@ -76,6 +76,12 @@ def test_local_is_neither_configured_nor_deleted() -> None:
         Environments().without("local")
 
 
+@pytest.mark.parametrize("name", ["", "a b", "-e", "a\n", "a/b"])
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is no name for an environment"):
+        Environments().with_environment(Environment(name=name, operator_endpoint="http://elsewhere"))
+
+
 @pytest.mark.parametrize("text", ["environments: 3", "environments: [{name: x}]", "- a", "a: [", "environments: [x]"])
 def test_a_damaged_file_is_named(directory: Path, text: str) -> None:
     directory.mkdir()

@@ -49,12 +49,15 @@ class Dataset:
 
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
-        chosen = [name for name in ("items", "files", "lines") if getattr(self, name)]
+        named = {"items": () if self.items is None else (self.items,), "files": self.files, "lines": self.lines}
+        chosen = [name for name, paths in named.items() if paths]
         if len(chosen) > 1:
             raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} cannot be combined: a job has one dataset")
         if not chosen:
             self._check_file()
             return
+        if "" in (*named[chosen[0]], *self.words):  # of a variable that is not set; it would be the current folder
+            raise click.UsageError(f"--{chosen[0]} got an empty path: `.` is the current folder")
         if self.words and "items" in chosen:
             raise click.UsageError(f"--items takes one file: what is `{self.words[0]}`?")
         if "items" in chosen and (self.includes or self.excludes):

@@ -1,6 +1,7 @@
 """The operators that this user's command line knows: the file `cli.yaml`."""
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 from cortex.domain.errors import InvalidRequest, NotFound
 
 LOCAL = "local"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,11 @@ class Environments:
     def with_environment(self, environment: Environment) -> "Environments":
         """Add an environment, or replace the one of the same name."""
         self._refuse_local(environment.name, "configured: cortex starts that operator itself, on this machine")
+        if not _NAME.fullmatch(environment.name):
+            raise InvalidRequest(
+                f"`{environment.name}` is no name for an environment",
+                hint="a name is made of letters, digits, `-`, `_` and `.`, and begins with one of the first two",
+            )
         others = tuple(known for known in self.known if known.name != environment.name)
         return replace(self, known=(*others, environment))
 

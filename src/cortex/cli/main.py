@@ -1,5 +1,6 @@
 """The command `cortex`: finds the command that is asked for, and says what went wrong."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ COMMANDS = {
     "version": "Print the version.",
 }
 """Each command and its help; it is the `command` of the module of its name."""
+
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
 
 class Failure(click.ClickException):
@@ -79,8 +82,18 @@ class CommandLine(PrefixGroup):
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             ctx.exit(141)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            _forget_output()
+            raise Failure(f"what was to be written could not be: {error}") from error
+
+
+def _forget_output() -> None:
+    """Have nothing more be tried when Python flushes stdout at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
