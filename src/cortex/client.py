@@ -126,7 +126,8 @@ class OperatorClient:
     def submit(self, endpoint: str, submission: bytes) -> Submitted:
         """Submit a job; once this returns, the operator has it in its ledger."""
         headers = {"Content-Type": "application/json"}
-        return self._ask(Submitted, "POST", urlsplit(endpoint).path, body=submission, headers=headers)
+        path = urlsplit(endpoint).path  # its files are looked for before the answer, among millions perhaps
+        return self._ask(Submitted, "POST", path, body=submission, headers=headers, timeout=_LISTING)
 
     def dry_run(self, endpoint: str, submission: bytes) -> DryRun:
         """Check a submission, and count what it would work on; no job is made."""

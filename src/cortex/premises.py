@@ -16,6 +16,8 @@ from cortex.operator.keys import HOW_TO_MAKE_A_KEY
 from cortex.settings import Settings
 from cortex.web.guard import is_loopback
 
+LEDGER: Final = "ledger.sqlite"
+
 _LOCK_ATTEMPTS: Final = 5
 _LOCK_RETRY_SECONDS: Final = 0.02
 
@@ -34,6 +36,7 @@ def data_directory(path: Path) -> Iterator[None]:
     """Make the data directory, for this user only, and hold it. Raises DataDirectoryInUse."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _refuse_folder_of_others(path)
         path.chmod(0o700)
         lock = os.open(path / "operator.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -45,6 +48,21 @@ def data_directory(path: Path) -> Iterator[None]:
         (path / "operator.json").unlink(missing_ok=True)
     finally:
         os.close(lock)
+
+
+def _refuse_folder_of_others(path: Path) -> None:
+    """Raise StartRefused for a folder with folders in it that no operator has made.
+
+    What an operator does not know in its own, it removes: the `projects` of somebody's home would be gone.
+    """
+    if (path / LEDGER).exists():
+        return
+    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name != "lost+found")
+    if folders:
+        raise StartRefused(
+            f"`{path}` is not the data directory of an operator, and it is not empty: it has `{folders[0]}`",
+            hint="choose a folder that is empty, or not there yet; an operator wants one of its own",
+        )
 
 
 def _lock(lock: int, path: Path) -> None:

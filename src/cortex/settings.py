@@ -39,7 +39,7 @@ def parse_size(text: str) -> int:
 
     Raises StartRefused where the text is no such number.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?|)B?\s*", text.upper())
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([KMGT]I?|)B?\s*", text.upper(), re.ASCII)
     if match is None:
         raise StartRefused(f"`{text}` is not a size", hint="write it as 256MB, 1GiB or a number of bytes")
     return int(float(match[1]) * _UNITS[match[2]])

@@ -42,7 +42,15 @@ from cortex.operator.preparation import Environments
 from cortex.operator.retention import Retention
 from cortex.operator.sinks import LogSink, PartsSink, StdoutSink
 from cortex.operator.status import rfc3339
-from cortex.premises import address_of, announce, check_host, data_directory, host_from_here, listening_socket
+from cortex.premises import (
+    LEDGER,
+    address_of,
+    announce,
+    check_host,
+    data_directory,
+    host_from_here,
+    listening_socket,
+)
 from cortex.settings import Settings
 from cortex.storage.sqlite import SqliteLedger
 from cortex.storage.uploads import Uploads
@@ -118,7 +126,7 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         loop.run_in_executor(None, work).add_done_callback(done)
 
     data = settings.data_dir
-    ledger = SqliteLedger(data / "ledger.sqlite")
+    ledger = SqliteLedger(data / LEDGER)
     gpus = gpus_of_machine(os.environ)
     machine = Machine(cpu_cores=os.cpu_count() or 1, mem_bytes=psutil.virtual_memory().total, gpus=len(gpus))
     keys = Keys(key=settings.api_key, ledger=ledger) if settings.api_key else None

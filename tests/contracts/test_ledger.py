@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from cortex.domain.errors import StartRefused
+from cortex.domain.errors import StartRefused, StorageFull
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
 from cortex.domain.source import FileSource, SourceKind
 from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord
@@ -669,6 +669,18 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert -signal.SIGKILL == process.returncode
     assert [JobStatus.RUNNING] == [each.status for each in ledger.jobs_in_progress()]
     assert [record()] == list(ledger.workers(job().id))
+    ledger.close()
+
+
+def test_a_full_disk_is_told_as_such_and_changes_nothing(tmp_path: Path):
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.deploy([version()])
+    ledger._db.execute("PRAGMA max_page_count = 1")  # no more than there are
+
+    with pytest.raises(StorageFull, match="the operator's disk is full"):
+        ledger.add_job(job(config={"large": "x" * 100_000}), SEGMENTS)
+
+    assert ledger.jobs_in_progress() == []
     ledger.close()
 
 

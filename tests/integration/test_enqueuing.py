@@ -3,6 +3,7 @@ import fcntl
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import aclosing
@@ -15,7 +16,6 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing import process
 from cortex.enqueuing.events import (
-    Counted,
     Enqueued,
     EnqueuingFailed,
     FileBegun,
@@ -346,4 +346,28 @@ def test_a_listing_gives_every_file_once_in_order(tmp_path, enqueuers):
     expected = [*names[1000:2000], *names[:1000], *names[2000:]]
     assert [f"{data}/{name}" for name in expected] == [url for group in groups for url in group.urls]
     assert [2] * 2300 == [size for group in groups for size in group.sizes]
-    assert Counted(files=2300, bytes=4600, batches=23) == asyncio.run(enqueuers.count(source))
+
+
+def test_nobody_waits_for_a_storage_of_others_that_does_not_answer(tmp_path, enqueuers, monkeypatch):
+    (tmp_path / "file").write_bytes(b"1")
+
+    async def check_all(silent: socket.socket) -> None:
+        checks = [asyncio.create_task(enqueuers.check(lister("s3://bucket/"))) for _ in range(4)]
+        connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+
+        with connection:  # so at least one of them waits for its answer
+            await enqueuers.check(lister(tmp_path / "file"))
+
+        assert [False] * 4 == [check.done() for check in checks]
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+        asyncio.run(check_all(silent))

@@ -143,6 +143,22 @@ def test_a_dry_run_lists_what_would_be_processed(operator: OperatorProcess, s3: 
     assert operator.http.get("/api").json()["jobs"] == []
 
 
+def test_a_dry_run_that_fails_on_the_way_says_why_in_its_last_line(operator: OperatorProcess, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(1100):
+        (folder / f"{number:04}.json").touch()
+    (folder / "z").symlink_to(tmp_path / "missing")
+    request = {"workers": 1, "file_path_lister": {"s3_paths": [f"{folder}/"], "batch_size": 1}}
+
+    lines = operator.http.post("/api?dryRun=true", json=request).text.splitlines()
+
+    assert [f"{folder}/{number:04}.json" for number in range(1000)] == lines[:1000]
+    assert f"error: file_path_lister.s3_paths: `{folder}/z` is a link to nothing" in lines
+    assert "validations passed" not in lines
+    assert operator.stop() == ""
+
+
 # What happens on the way
 
 

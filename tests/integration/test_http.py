@@ -349,6 +349,18 @@ def test_head_answers_as_get_without_a_body(server: OperatorProcess, ended_job: 
     assert (response.status_code, response.content) == (200, b"")
 
 
+@pytest.mark.parametrize("what", ["logs", "results"])
+def test_who_asks_for_the_head_of_what_follows_a_job_need_not_wait_for_its_end(server: OperatorProcess, what: str):
+    job = server.submit(["hang"])
+    with httpx.Client(base_url=server.address, timeout=TIMEOUT_SECONDS) as client:
+        head = client.head(f"/api/{job}/{what}?follow=true")
+        seen = client.get(f"/api/{job}").json()["job_status"]  # by the same connection
+
+    assert head.status_code == 200
+    assert "end_time" not in seen
+    server.http.delete(f"/api/{job}")
+
+
 # Stopping
 
 
@@ -549,6 +561,10 @@ def test_what_is_wrong_with_a_deployment_is_told_and_nothing_is_deployed(
     assert refusal(response) == (409 if kind == "api.endpoint_taken" else 400, kind)
     assert said in response.json()["message"]
     assert [version["name"] for version in server.http.get("/_cortex/apis").json()] == ["api"]
+
+
+def test_a_configuration_that_would_fill_the_memory_is_refused(server: OperatorProcess):
+    assert refusal(server.http.post("/_cortex/deploy", files=upload("#" * 5_000_000))) == (413, "request.too_large")
 
 
 def test_a_project_that_is_no_archive_is_refused(server: OperatorProcess):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -65,6 +66,33 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     said = refused("--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
 
     assert "data" in said
+
+
+@pytest.mark.parametrize("folder", ["projects", "uploads", "incoming", "jobs"])
+def test_a_folder_that_others_use_is_refused_and_left_as_it_is(tmp_path: Path, folder: str) -> None:
+    home = tmp_path / "home"
+    precious = home / folder / "mine" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("all my work")
+    home.chmod(0o755)
+
+    said = refused("--port", "0", "--data-dir", str(home))
+
+    assert f"it has `{folder}`" in said
+    assert precious.read_text() == "all my work"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+
+
+def test_a_full_disk_is_told_to_who_deploys(operator: OperatorProcess) -> None:
+    assert operator.process is not None
+    _, hard = resource.prlimit(operator.process.pid, resource.RLIMIT_FSIZE)
+    for limit, code in ((100_000, 507), (hard, 200)):
+        resource.prlimit(operator.process.pid, resource.RLIMIT_FSIZE, (limit, hard))
+
+        assert operator.try_to_deploy(ECHO, files={"weights": "0" * 200_000}).status_code == code
+
+    assert list((operator.data_dir / "uploads").iterdir()) == []
+    assert operator.stop() == ""
 
 
 def test_options_come_from_the_environment_too(tmp_path: Path) -> None:

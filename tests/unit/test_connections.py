@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import ClientDisconnect, Request
 from uvicorn.server import ServerState
 
 from cortex.web import connections
-from cortex.web.connections import BoundedConnection
+from cortex.web.connections import BoundedConnection, while_connected
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], Awaitable[Streams]]
@@ -101,3 +102,69 @@ def test_connections_beyond_the_bound_are_cut_off_and_those_within_are_served(mo
     end, served = asyncio.run(ask())
     assert end == b""
     assert b" 204 " in served
+
+
+def test_a_connection_that_falls_silent_within_a_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE_SECONDS", 0.01)
+    heard: list[bytes] = []
+
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] != "http.disconnect":
+            heard.append(message["body"])
+
+    async def ask() -> bytes:
+        async with serving(listen) as connect:
+            reader, writer = await connect()
+            writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf")
+            return await reader.read()  # to its end
+
+    assert asyncio.run(ask()) == b""
+    assert heard == [b"half"]
+
+
+# Work for a client
+
+
+def requested(*messages: str) -> Request:
+    """Make a request whose client sends these messages, and then nothing."""
+    coming = iter(messages)
+
+    async def receive() -> Any:
+        kind = next(coming, None)
+        if kind is None:
+            await asyncio.Event().wait()
+        return {"type": kind}
+
+    return Request({"type": "http"}, receive)
+
+
+def test_work_for_a_client_that_leaves_is_cancelled_and_over() -> None:
+    told: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            told.append("over")
+
+    async def ask() -> None:
+        with pytest.raises(ClientDisconnect):
+            await while_connected(requested("http.request", "http.disconnect"), work())
+        assert told == ["over"]
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_stays_is_given_what_the_work_gives() -> None:
+    async def work(of: int) -> float:
+        await asyncio.sleep(0)
+        return 1 / of
+
+    async def ask() -> None:
+        assert await while_connected(requested("http.request"), work(2)) == 0.5
+        with pytest.raises(ZeroDivisionError):
+            await while_connected(requested(), work(0))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(ask())

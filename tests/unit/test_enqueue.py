@@ -256,6 +256,7 @@ def test_a_full_disk_fails_the_job_with_what_to_do(tmp_path):
 
     assert failure_of(told).startswith("the operator's disk is full")
     assert [] == segments_of(told)
+    assert [] == list((tmp_path / "job" / "segments").iterdir())
 
 
 def test_a_file_that_cannot_be_read_fails_the_job_by_its_name(tmp_path):

@@ -128,11 +128,14 @@ class Story:
         return name
 
     def submit_files(self) -> str:
+        job = self.record_files()
+        self.jobs.enqueue(job)
+        return job.id
+
+    def record_files(self) -> Job:
         submission = read_submission(b'{"workers": 1, "delimited_files": {"s3_paths": ["/data/"]}}')
         name = self.jobs.new_job_id()
-        job = self.jobs.submit(name, VERSION, submission, self.jobs.write_dataset(name, submission))
-        self.jobs.enqueue(job)
-        return name
+        return self.jobs.submit(name, VERSION, submission, self.jobs.write_dataset(name, submission))
 
     def cut(self, job: str, number: int) -> SegmentCut:
         """Write a Segment of two Batches, as an enqueuer does, and give what it says of it."""
@@ -281,6 +284,7 @@ def test_a_job_whose_files_cannot_be_enqueued_ends_with_the_reason(story: Story)
         assert Counts(in_queue=2) == failed.final_counts
         assert story.log(job)[-1] == "failed to enqueue all batches: /data/a, line 3: is no JSON"
         assert story.engine.ordered == []
+        assert {path.name for path in story.jobs.folder(job).segments.iterdir()} == {"000000.states"}
 
     asyncio.run(tell())
 
@@ -298,6 +302,40 @@ def test_a_job_may_be_stopped_while_it_is_enqueued(story: Story) -> None:
         assert story.enqueuers.is_over
         assert story.status(job) is JobStatus.STOPPED
         assert Counts(in_queue=2) == story.jobs.job("api", job).final_counts
+        assert {path.name for path in story.jobs.folder(job).segments.iterdir()} == {"000000.states"}
+
+    asyncio.run(tell())
+
+
+def test_a_job_that_is_stopped_before_it_is_enqueued_is_not_enqueued(story: Story) -> None:
+    async def tell() -> None:
+        job = story.record_files()
+        story.jobs.stop(job.id, lambda: None)
+
+        story.jobs.enqueue(job)
+
+        assert story.status(job.id) is JobStatus.STOPPED
+        assert story.jobs.enqueuing.progress(job.id) is None
+
+    asyncio.run(tell())
+
+
+def test_a_job_that_could_not_begin_begins_once_it_can(story: Story) -> None:
+    async def tell() -> None:
+        job = story.submit_files()
+        story.enqueuers.told.put_nowait(story.cut(job, 0))
+        await story.until(lambda: len(story.ledger.segments(job)) == 1)
+        states = story.jobs.folder(job).states(0)
+        away = states.rename(states.with_name("away"))
+
+        story.enqueuers.told.put_nowait(Enqueued(files=1))
+        await story.until(lambda: story.status(job) is JobStatus.RUNNING)
+        assert story.engine.ordered == []
+        away.rename(states)
+        story.time_passes()
+
+        assert len(story.engine.ordered) == 1
+        assert story.log(job).count("spinning up workers...") == 1
 
     asyncio.run(tell())
 

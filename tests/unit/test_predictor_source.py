@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from cortex.domain.errors import InvalidPredictor
-from cortex.predictor import check_source
+from cortex.predictor import MAX_SOURCE_BYTES, check_source
 
 BOTH = "def __init__(self, config): ...\n    def predict(self, payload): ..."
 
@@ -264,3 +264,13 @@ def test_old_escapes_are_no_error():
 
 def test_bytes_are_read_as_python_reads_them():
     check_source(("# coding: latin-1\nX = 'ä'\n" + with_predict("def predict(self): ...")).encode("latin-1"), "p.py")
+
+
+def test_a_source_that_would_take_long_to_parse_is_refused():
+    source = f"class PythonPredictor:\n    {BOTH}\n#"
+
+    check_source(source.ljust(MAX_SOURCE_BYTES, "x"), "predictor.py")
+
+    assert problems_of(source.ljust(MAX_SOURCE_BYTES + 1, "x")) == [
+        "predictor.py: is larger than 1 MiB; keep data in files of their own and read them"
+    ]

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_a_range_of_batches_is_read_across_segments(tmp_path, expected, first, e
         append_entry(folder, f"worker-{batch % 2}", batch, f"{batch}\n".encode())
 
     assert [f"{batch}\n".encode() for batch in expected] == list(read_rows(folder, segments, first, end))
+
+
+def test_a_few_of_many_batches_are_read_in_little_memory(tmp_path):
+    folder, segments = make_job(tmp_path, 500_000)
+    set_states(folder, segments[0], [ROWS] * 500_000)
+    for batch in (400_000, 400_001):
+        append_entry(folder, "worker-0", batch, f"{batch}\n".encode())
+    entry = folder.index("worker-0").read_bytes()[-ENTRY.size :]
+    with folder.index("worker-0").open("ab") as index:
+        index.writelines(entry.replace((400_001).to_bytes(8, "little"), bytes(8), 1) for _ in range(500_000))
+
+    tracemalloc.start()
+    rows = list(read_rows(folder, segments, 400_000, 400_002))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert rows == [b"400000\n", b"400001\n"]
+    assert peak < folder.index("worker-0").stat().st_size / 2
 
 
 @given(STATES)

@@ -88,10 +88,10 @@ def test_what_a_killed_writer_has_left_is_overwritten(tmp_path):
     assert (b"[1]", bytes(1)) == (folder.payload(0).read_bytes(), folder.states(0).read_bytes())
 
 
-def test_a_segment_that_is_not_complete_has_no_states_and_no_index(tmp_path):
+def test_of_a_segment_that_is_not_complete_nothing_is_left(tmp_path):
     folder = JobFolder(tmp_path)
 
     with SegmentWriter(folder) as writer:
         writer.extend([b"[1]"])
 
-    assert [folder.payload(0)] == list(folder.segments.iterdir())
+    assert [] == list(folder.segments.iterdir())

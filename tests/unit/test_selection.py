@@ -51,6 +51,18 @@ def test_a_file_that_an_earlier_path_has_taken_is_left_out() -> None:
     )
 
 
+def test_a_bucket_is_no_beginning_of_another_bucket() -> None:
+    class Buckets(Listed):
+        def list(self, prefix: str, *, after: str | None = None) -> Iterator[FileInfo]:
+            bucket = read_address(prefix).bucket
+            return (file for file in super().list(prefix, after=after) if read_address(file.url).bucket == bucket)
+
+    files = Buckets("s3://data/1", "s3://data/2", "s3://data-2/1")
+    paths = ("s3://data", "s3://data/2", "s3://data-2")
+
+    assert [(0, "s3://data/1"), (0, "s3://data/2"), (2, "s3://data-2/1")] == chosen(Selection(paths=paths), files)
+
+
 def test_a_file_is_left_out_even_if_the_globs_kept_it_from_the_earlier_path() -> None:
     assert [] == chosen(Selection(paths=("/a/2", "/a/2.txt"), excludes=("**.txt",)))
 

@@ -187,6 +187,12 @@ def test_what_is_nested_too_deeply_is_refused(body, depth):
         ("delimited_files.s3_paths[0]: `s3://` names no bucket", files({"s3_paths": ["s3://"]})),
         ("delimited_files.s3_paths[0]: `ftp://` is not known; must be s3://", files({"s3_paths": ["ftp://a/b"]})),
         ("delimited_files.s3_paths[0]: `upload://` is not known", files({"s3_paths": ["upload://short/x"]})),
+        ("delimited_files.s3_paths[0]: `upload://` is not known", files({"s3_paths": [f"upload://{'0a' * 16}x"]})),
+        ("delimited_files.s3_paths[0]: has 16385 characters", files({"s3_paths": [f"/{'a/' * 8192}"]})),
+        (
+            "delimited_files.s3_paths[0]: has 16385 characters",
+            files({"s3_paths": [f"upload://{'0a' * 16}/{'a' * 16384}"]}),
+        ),
         ("delimited_files.s3_paths[0]: `s3://` must not be followed by a user", files({"s3_paths": ["s3://a:b@c/d"]})),
         ("delimited_files.includes[1]: character 1: `[` is not closed", files({"includes": ["**", "["]})),
         ("delimited_files.excludes[0]: got `null`, must be text", files({"excludes": [None]})),

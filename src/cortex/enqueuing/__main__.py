@@ -1,4 +1,4 @@
-"""The process itself: `python -m cortex.enqueuing check|list|count|enqueue`, started by cortex.enqueuing.process.
+"""The process itself: `python -m cortex.enqueuing check|list|enqueue`, started by cortex.enqueuing.process.
 
 It reads a Request from standard input and writes events to standard output. Nothing else comes there: what libraries
 print goes to standard error.
@@ -15,7 +15,7 @@ from typing import Final
 from cortex.domain.layout import JobFolder
 from cortex.enqueuing.enqueue import enqueue
 from cortex.enqueuing.events import EnqueuingFailed, Event, Refused, Request, read_request, write_event
-from cortex.enqueuing.look import check, count_all, list_all
+from cortex.enqueuing.look import check, list_all
 from cortex.files.patience import Patience
 from cortex.files.places import AllFiles
 from cortex.worker.kernel import die_with_parent, name_process
@@ -56,7 +56,7 @@ def _act(action: str, request: Request, tell: Callable[[Event], None]) -> None:
     allowed = None if request.allowed is None else tuple(map(Path, request.allowed))
     files = AllFiles(allowed=allowed, patience=None if action == "enqueue" else _SOMEBODY_WAITS)
     if action != "enqueue":
-        {"check": check, "list": list_all, "count": count_all}[action](files, request.source, tell)
+        {"check": check, "list": list_all}[action](files, request.source, tell)
         return
     if request.folder is None:
         raise ValueError("the folder of the job is missing")

@@ -1,6 +1,5 @@
 """Files become the Segments of a Job."""
 
-import errno
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,11 +21,10 @@ from cortex.enqueuing.events import (
 from cortex.enqueuing.lines import BadDataset
 from cortex.enqueuing.portions import Cursor, Portions, open_portions
 from cortex.files.files import Files
-from cortex.storage.files import sync_file
+from cortex.storage.files import NO_ROOM, sync_file
 from cortex.storage.segments import SegmentWriter
 
 _PROGRESS_SECONDS: Final = 1.0
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Told = FileBegun | Progress | SegmentCut | Enqueued | EnqueuingFailed
 
@@ -54,7 +52,7 @@ def enqueue(
     except BadDataset as error:
         tell(EnqueuingFailed(reason=str(error)))
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         tell(EnqueuingFailed(reason="the operator's disk is full; have space made on it, and submit again"))
     except FilesError as error:

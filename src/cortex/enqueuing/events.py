@@ -56,12 +56,8 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class AllListed:
     """All files have been listed."""
-
-    files: int
-    bytes: int
-    batches: int | None  # of delimited files only their content tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,18 +111,18 @@ class EnqueuingFailed:
     reason: str
 
 
-Answer = Checked | Refused | Listed | Counted
+Answer = Checked | Refused | Listed | AllListed
 Happening = FileBegun | Progress | SegmentCut | Restarted | Enqueued | EnqueuingFailed
 Event = Answer | Happening
 
 HAPPENINGS: Final = (FileBegun, Progress, SegmentCut, Restarted, Enqueued, EnqueuingFailed)
-LAST_WORDS: Final = (Checked, Refused, Counted, Enqueued, EnqueuingFailed)
+LAST_WORDS: Final = (Checked, Refused, AllListed, Enqueued, EnqueuingFailed)
 
 _NAMES: Final[Mapping[type[Any], str]] = {
     Checked: "checked",
     Refused: "refused",
     Listed: "listed",
-    Counted: "counted",
+    AllListed: "listed_all",
     FileBegun: "file",
     Progress: "progress",
     SegmentCut: "segment",

@@ -1,4 +1,4 @@
-"""Looking at the files of a submission before there is a Job: is there one, which ones, how many."""
+"""Looking at the files of a submission before there is a Job: is there one, and which ones."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Final
 
 from cortex.domain.errors import FilesError
-from cortex.domain.source import FileSource, SourceKind
-from cortex.enqueuing.events import Checked, Counted, Listed, Refused
+from cortex.domain.source import FileSource
+from cortex.enqueuing.events import AllListed, Checked, Listed, Refused
 from cortex.enqueuing.portions import selection
 from cortex.files.files import FileInfo, Files
 from cortex.files.selection import select
@@ -17,7 +17,7 @@ _CHARACTERS_AT_ONCE: Final = 128 * 1024
 _COUNTED_FILES: Final = 10_000
 """So many files are counted to say that none of them is kept: to list a large bucket twice would take minutes."""
 
-Tell = Callable[[Checked | Refused | Listed | Counted], None]
+Tell = Callable[[Checked | Refused | Listed | AllListed], None]
 
 
 def check(files: Files, source: FileSource, tell: Tell) -> None:
@@ -30,26 +30,15 @@ def check(files: Files, source: FileSource, tell: Tell) -> None:
 
 
 def list_all(files: Files, source: FileSource, tell: Tell) -> None:
-    """Tell all files, group by group, then how many they are; or why there is none."""
-    count, size = 0, 0
+    """Tell all files, group by group, and that these were all; or why there is none."""
+    is_any = False
     try:
         for group in _groups(file for _, file in select(files, selection(source))):
             tell(Listed(urls=[file.url for file in group], sizes=[file.size_bytes for file in group]))
-            count += len(group)
-            size += sum(file.size_bytes for file in group)
-        tell(_counted(source, count, size) if count else _explain(files, source))
+            is_any = True
+        tell(AllListed() if is_any else _explain(files, source))
     except FilesError as error:
         tell(_refusal(source, error))
-
-
-def count_all(files: Files, source: FileSource, tell: Tell) -> None:
-    """Tell how many files there are, or why there is none."""
-    list_all(files, source, lambda event: None if isinstance(event, Listed) else tell(event))
-
-
-def _counted(source: FileSource, count: int, size: int) -> Counted:
-    is_each_an_item = source.kind is SourceKind.FILE_PATH_LISTER
-    return Counted(files=count, bytes=size, batches=-(-count // source.batch_size) if is_each_an_item else None)
 
 
 def _groups(files: Iterable[FileInfo]) -> Iterator[list[FileInfo]]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,6 @@ from cortex.enqueuing.events import (
     HAPPENINGS,
     LAST_WORDS,
     STREAMED_SEGMENT_BYTES,
-    Counted,
     EnqueuingFailed,
     Event,
     FileBegun,
@@ -55,26 +55,23 @@ class Enqueuers:
     """The processes that list and cut. Cancelling a call, or closing its generator, kills its process and reaps it.
 
     Of each kind of call as many are at work as there are CPUs, at least two; the others wait. So nobody waits for
-    a check because others enqueue.
+    a check because others enqueue, or because they wait for another kind of storage, which may not answer.
     """
 
     log: Path  # where their standard error goes
     segment_bytes: int = STREAMED_SEGMENT_BYTES
-    _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _checks: defaultdict[frozenset[str], asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(_MOST))
+    )
     _listings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
     _enqueuings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
 
     async def check(self, source: FileSource, allowed: Allowed = None) -> None:
         """Look whether there is a file to enqueue. Raises InvalidSubmission with what is wrong and what to change."""
-        async with self._checks, aclosing(self._answers("check", source, allowed)) as answers:
+        turns = self._checks[frozenset(map(_scheme, source.paths))]
+        async with turns, aclosing(self._answers("check", source, allowed)) as answers:
             async for _ in answers:
                 pass
-
-    async def count(self, source: FileSource, allowed: Allowed = None) -> Counted:
-        """Count all files, their bytes and, where each file is an Item, Batches. Raises InvalidSubmission."""
-        async with self._listings, aclosing(self._answers("count", source, allowed)) as answers:
-            (counted,) = [answer async for answer in answers if isinstance(answer, Counted)]
-            return counted
 
     async def listing(self, source: FileSource, allowed: Allowed = None) -> AsyncGenerator[Listed, None]:
         """List all files, up to a thousand at a time. Raises InvalidSubmission, also when there are none."""
@@ -183,6 +180,10 @@ async def _end(process: asyncio.subprocess.Process) -> int:
             os.kill(process.pid, signal.SIGKILL)
         await process.stdout.read()  # what it has told meanwhile is in the way of its end
     return await process.wait()
+
+
+def _scheme(path: str) -> str:
+    return "file" if path.startswith("/") else path.partition("://")[0]
 
 
 def _request(source: FileSource, allowed: Allowed) -> Request:

@@ -7,6 +7,9 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 BUCKET_SCHEMES: Final = ("s3", "gs", "az")
+MAX_CHARACTERS: Final = 16_384
+"""More than any disk or bucket takes, also percent-encoded; to resolve a path takes the square of its length."""
+
 KNOWN: Final = "s3://bucket/key, gs://bucket/key, az://container/key, file:///path or /path"
 
 
@@ -26,6 +29,8 @@ def read_address(url: str) -> Address:
     """
     if not url:
         raise ValueError(f"is empty; must be {KNOWN}")
+    if len(url) > MAX_CHARACTERS:
+        raise ValueError(f"has {len(url)} characters; must have at most {MAX_CHARACTERS}")
     if not url.isprintable() and _is_unwritable(url):
         raise ValueError(f"`{ascii(url)[1:-1]}` has a NUL or half a character in it")
     scheme, separator, rest = url.partition("://")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cortex.files.address import check_paths
+from cortex.files.address import check_paths, read_address
 from cortex.files.files import FileInfo, Files
 from cortex.files.globs import MAX_PATTERNS_CHARACTERS, Globs
 
@@ -30,14 +30,21 @@ def select(
     """
     includes, excludes = Globs(selection.includes), Globs(selection.excludes)
     first, position = after or (0, None)
+    beginnings = tuple(map(_beginning, selection.paths))
     for index in range(first, len(selection.paths)):
-        earlier = selection.paths[:index]
+        earlier = beginnings[:index]
         for file in files.list(selection.paths[index], after=position):
             if file.url.startswith(earlier):
                 continue
             if (not selection.includes or includes.match(file.url)) and not excludes.match(file.url):
                 yield index, file
         position = None
+
+
+def _beginning(path: str) -> str:
+    """Give what the URLs of a path's files begin with: `s3://data` is a bucket, and has nothing of `s3://data-2`."""
+    address = read_address(path)
+    return f"{path}/" if path == f"{address.scheme}://{address.bucket}" else path
 
 
 def check_globs(patterns: Sequence[str]) -> None:

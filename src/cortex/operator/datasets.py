@@ -1,5 +1,6 @@
 """The files that submissions name: where they are, whether they can be read, and what they would give."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -36,11 +37,11 @@ class Datasets:
 
     async def check(self, source: FileSource) -> None:
         """Look whether there is a file to enqueue. Raises InvalidSubmission."""
-        await self.enqueuers.check(*self._where_they_are(source))
+        await self.enqueuers.check(*await self._where_they_are(source))
 
     async def listing(self, source: FileSource) -> AsyncGenerator[Listed]:
         """List the files. Raises InvalidSubmission, also where there are none."""
-        async with aclosing(self.enqueuers.listing(*self._where_they_are(source))) as groups:
+        async with aclosing(self.enqueuers.listing(*await self._where_they_are(source))) as groups:
             async for group in groups:
                 yield group
 
@@ -65,7 +66,10 @@ class Datasets:
         }
 
     def claim(self, source: FileSource, folder: Path) -> FileSource:
-        """Move what was uploaded for a Job into its folder; give its source as it is from now on."""
+        """Move what was uploaded for a Job into its folder; give its source as it is from now on.
+
+        Slow for one of many folders; may be called from any thread.
+        """
         taken = {upload_id: folder / upload_id for path in source.paths if (upload_id := _upload_id(path))}
         for upload_id, home in taken.items():
             self.uploads.take(upload_id, home)
@@ -73,8 +77,10 @@ class Datasets:
             sync_file(folder)
         return replace(source, paths=tuple(_place(path, taken) for path in source.paths))
 
-    def _where_they_are(self, source: FileSource) -> tuple[FileSource, tuple[Path, ...] | None]:
-        found = {upload_id: self.uploads.folder(upload_id) for path in source.paths if (upload_id := _upload_id(path))}
+    async def _where_they_are(self, source: FileSource) -> tuple[FileSource, tuple[Path, ...] | None]:
+        upload_ids = {upload_id for path in source.paths if (upload_id := _upload_id(path))}
+        # In a thread, because another upload may be on its way to the disk, and they wait for each other.
+        found = {upload_id: await asyncio.to_thread(self.uploads.folder, upload_id) for upload_id in upload_ids}
         allowed = None if self.allowed is None else (*self.allowed, *found.values())
         return replace(source, paths=tuple(_place(path, found) for path in source.paths)), allowed
 

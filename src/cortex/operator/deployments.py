@@ -11,7 +11,7 @@ from secrets import token_hex
 from cortex.configuration import BatchApi, overlap, read_configuration
 from cortex.domain.errors import ApiNotFound, Conflict, EndpointTaken, InvalidConfiguration
 from cortex.operator.machine import Machine
-from cortex.predictor import check_source
+from cortex.predictor import MAX_SOURCE_BYTES, check_source
 from cortex.project import unpack
 from cortex.storage.files import remove_folders, sync_file
 from cortex.storage.ledger import Ledger, Version
@@ -81,8 +81,10 @@ class Deployments:
         """
         project = self.root / project_id
         apis = read_configuration(configuration, file_name, project=project)
+        for path in {api.predictor.path for api in apis}:
+            with (project / path).open("rb") as file:
+                check_source(file.read(MAX_SOURCE_BYTES + 1), path)
         for api in apis:
-            check_source((project / api.predictor.path).read_bytes(), api.predictor.path)
             if misfit := self.machine.misfit(api.compute):
                 raise InvalidConfiguration(f"{file_name}: {api.name} ({api.kind}): compute.{misfit}")
         return apis
@@ -150,11 +152,15 @@ class Deployments:
         self._leaving.add(name)
         return version
 
+    def end_delete(self, name: str) -> None:
+        """Take an API into service again, unless it is gone."""
+        self._leaving.discard(name)
+
     def delete(self, name: str) -> None:
         """Forget an API and its history, and remove the projects that no other version needs."""
         self.ledger.delete_api(name)
         del self._by_name[name]
-        self._leaving.discard(name)
+        self.end_delete(name)
         self.remove_unneeded()
 
     def remove_unneeded(self) -> None:

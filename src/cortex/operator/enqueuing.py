@@ -13,7 +13,6 @@ from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource
 from cortex.enqueuing.events import (
-    Counted,
     Enqueued,
     EnqueuingFailed,
     FileBegun,
@@ -41,9 +40,6 @@ class Enqueuers(Protocol):
 
     async def check(self, source: FileSource, allowed: Sequence[Path] | None = None) -> None:
         """Look whether there is a file to enqueue. Raises InvalidSubmission."""
-
-    async def count(self, source: FileSource, allowed: Sequence[Path] | None = None) -> Counted:
-        """Count files, bytes and, where only that is needed, Batches. Raises InvalidSubmission."""
 
     def listing(self, source: FileSource, allowed: Sequence[Path] | None = None) -> AsyncGenerator[Listed]:
         """List all files in groups. Raises InvalidSubmission."""
@@ -152,6 +148,17 @@ class JobEnqueuing:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
+
+
+def log_partition(job: Job, log: Path) -> None:
+    """Say of a Job that came with its items what the log says of others while they are enqueued."""
+    append_line(log, "started enqueuing batches to queue")
+    append_line(
+        log,
+        f"partitioning {job.item_count} items found in job submission into {job.total_batch_count} batches"
+        f" of size {job.batch_size}",
+    )
+    append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
 
 
 @dataclass(slots=True)

@@ -18,15 +18,16 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.lease import token
 from cortex.engines.engine import Engine, EngineListener
 from cortex.operator.dispatch import Dispatch
-from cortex.operator.enqueuing import JobEnqueuing
+from cortex.operator.enqueuing import JobEnqueuing, log_partition
 from cortex.operator.joblog import append_line
 from cortex.operator.recovery import count_what_can_be_read, open_what_was_lost, remove_leftovers
 from cortex.operator.run import JobRun, Surroundings, record_stop
 from cortex.operator.submission import Submission
 from cortex.operator.workers import Connection, RollCall, WorkerSetup
+from cortex.storage.files import told_if_full
 from cortex.storage.ledger import Ledger, Version, WorkerRecord
 from cortex.storage.pages import work_done
-from cortex.storage.segments import SegmentDamaged, write_segments
+from cortex.storage.segments import SegmentDamaged, remove_payload, write_segments
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +99,12 @@ class Jobs(EngineListener):
         return candidate
 
     def write_dataset(self, job: str, submission: Submission) -> list[SegmentRange]:
-        """Write the Batches of a submission to the disk. Slow for a large one; may be called from any thread."""
-        return write_segments(self.folder(job), submission.batches)
+        """Write the Batches of a submission to the disk. Slow for a large one; may be called from any thread.
+
+        Raises StorageFull.
+        """
+        with told_if_full():
+            return write_segments(self.folder(job), submission.batches)
 
     def submit(self, job_id_: str, version: Version, submission: Submission, segments: Sequence[SegmentRange]) -> Job:
         """Record a Job whose dataset has been written. When this returns, it may be acknowledged."""
@@ -122,18 +127,14 @@ class Jobs(EngineListener):
 
     def enqueue(self, job: Job) -> None:
         """Bring a recorded Job to RUNNING: the work that the submission's answer does not wait for."""
+        recorded = self.ledger.job(job.id)
+        if recorded is None or recorded.status is not JobStatus.ENQUEUING:  # it was stopped, or deleted, meanwhile
+            return
         if job.source is not None:
             self.enqueuing.begin(job, self.folder(job.id), partial(self._event, self._enqueued, job.id))
-            return
-        log = self.folder(job.id).log
-        append_line(log, "started enqueuing batches to queue")
-        append_line(
-            log,
-            f"partitioning {job.item_count} items found in job submission into {job.total_batch_count} batches"
-            f" of size {job.batch_size}",
-        )
-        append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
-        self._event(self._begin, job.id)
+        else:
+            log_partition(job, self.folder(job.id).log)
+            self._event(self._begin, job.id)
 
     def _enqueued(self, job_id_: str, failure: str | None) -> None:
         job = self.ledger.job(job_id_)
@@ -146,16 +147,17 @@ class Jobs(EngineListener):
             return
         append_line(log, f"failed to enqueue all batches: {failure}")
         counts = Counts(in_queue=job.total_batch_count)
-        self.ledger.move(job_id_, JobStatus.ENQUEUE_FAILED, at_ns=self.now_ns(), reason=failure, counts=counts)
-        self._tell_end(job_id_)
+        self._ended(
+            self.ledger.move(job_id_, JobStatus.ENQUEUE_FAILED, at_ns=self.now_ns(), reason=failure, counts=counts)
+        )
 
     def _begin(self, job_id_: str) -> None:
         job = self.ledger.job(job_id_)
-        if job is None or job.status is not JobStatus.ENQUEUING:
-            return
-        job = self.ledger.move(job_id_, JobStatus.RUNNING, at_ns=self.now_ns())
-        append_line(self.folder(job_id_).log, "spinning up workers...")
-        self._run(job, missing=set())
+        if job is not None and job.status is JobStatus.ENQUEUING:
+            job = self.ledger.move(job_id_, JobStatus.RUNNING, at_ns=self.now_ns())
+            append_line(self.folder(job_id_).log, "spinning up workers...")
+        if job is not None and job.status is JobStatus.RUNNING and job_id_ not in self._runs:
+            self._run(job, missing=set())
 
     def discard(self, job_id_: str) -> None:
         """Remove the dataset of a submission that is not recorded after all. May be called from any thread."""
@@ -166,14 +168,15 @@ class Jobs(EngineListener):
         run, job = self._runs.get(job_id_), self.ledger.job(job_id_)
         if job is None or job.is_final or (run is not None and run.is_ending):
             raise JobNotInProgress(f"job `{job_id_}` has already ended")
-        self._when_ended.setdefault(job_id_, []).append(when_ended)
         if job.status is JobStatus.STOPPING:
-            return
-        if run is None:
+            self.watch(job_id_, when_ended)
+        elif run is None:
             stopping = record_stop(job, self.folder(job_id_), self._around)
+            self.watch(job_id_, when_ended)
             self.enqueuing.cancel(job_id_, partial(self._event, self._run, stopping, set()))
         else:
             run.stop()
+            self.watch(job_id_, when_ended)
             self._event(run.go_on, of=run)
 
     def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
@@ -376,12 +379,11 @@ class Jobs(EngineListener):
         if run := self._runs.pop(job.id, None):
             for worker in run.workers:
                 self.engine.stop(worker, at_once=False)
-        self._tell_end(job.id)
-        self._maybe_idle()
-
-    def _tell_end(self, job_id_: str) -> None:
-        for tell in self._when_ended.pop(job_id_, []):
+        for tell in self._when_ended.pop(job.id, []):
             self._event(tell)
+        self._maybe_idle()
+        if job.started_at_ns is None:
+            self.background(partial(remove_payload, self.folder(job.id)), lambda: None)
 
     def _maybe_idle(self) -> None:
         if not self._runs:

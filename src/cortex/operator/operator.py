@@ -50,6 +50,13 @@ class Operator:
     def delete_api(self, name: str, when_deleted: Callable[[], None]) -> None:
         """Stop the Jobs of an API, then remove it and its history; tell when that is done. Raises ApiNotFound."""
         self.deployments.begin_delete(name)
+        try:
+            self._delete_api(name, when_deleted)
+        except Exception:  # a full disk, say: it is in service again, and may be deleted another time
+            self.deployments.end_delete(name)
+            raise
+
+    def _delete_api(self, name: str, when_deleted: Callable[[], None]) -> None:
         waiting = {job.id for job in self.ledger.jobs(name) if not job.is_final}
 
         def one_ended(job_id: str) -> None:
@@ -62,19 +69,20 @@ class Operator:
                 self.deployments.delete(name)
                 self.jobs.background(lambda: remove_folders(folders), when_deleted)
 
+        delete_if_all_ended()
         for job_id in list(waiting):
             try:
                 self.jobs.stop(job_id, partial(one_ended, job_id))
             except JobNotInProgress:  # its end is being recorded
                 self.jobs.watch(job_id, partial(one_ended, job_id))
-        if not waiting:
-            delete_if_all_ended()
 
     def describe_job(self, job: Job) -> dict[str, Any]:
         """Describe where a Job stands, for users."""
         status = job_status(job, self.jobs.counts(job), self.jobs.work_done(job), self.jobs.roll_call(job))
         if progress := self.jobs.enqueuing.progress(job.id):
-            status["enqueuing"] = {"files_listed": progress.files, "batches_enqueued": progress.batches}
+            # What a restarted enqueuer has not told yet was published before.
+            batches = max(progress.batches, job.total_batch_count)
+            status["enqueuing"] = {"files_listed": progress.files, "batches_enqueued": batches}
         return status
 
     def describe_jobs(self, version: Version) -> list[dict[str, Any]]:

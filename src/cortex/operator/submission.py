@@ -49,8 +49,8 @@ class ItemList(_Section):
 
 
 def _check_path(path: str) -> str:
-    if not UPLOAD.match(path):
-        read_address(path)
+    upload = UPLOAD.fullmatch(path)
+    read_address(f"/{upload['name'] or ''}" if upload else path)
     return path
 
 

@@ -5,6 +5,6 @@ Only the standard library is used here: this package runs in the user's environm
 
 from cortex.predictor.config import merge_config
 from cortex.predictor.loaded import LoadedPredictor, construct, load
-from cortex.predictor.source import check_source
+from cortex.predictor.source import MAX_SOURCE_BYTES, check_source
 
-__all__ = ["LoadedPredictor", "check_source", "construct", "load", "merge_config"]
+__all__ = ["MAX_SOURCE_BYTES", "LoadedPredictor", "check_source", "construct", "load", "merge_config"]

@@ -4,9 +4,13 @@ import ast
 import warnings
 from collections.abc import Iterator
 from inspect import Parameter
+from typing import Final
 
 from cortex.domain.errors import InvalidPredictor
 from cortex.predictor.table import CLASS_NAME, METHODS, Signature, judge, nearest
+
+MAX_SOURCE_BYTES: Final = 1024 * 1024
+"""Python holds its one lock while it parses: 20 MB of code would keep whoever checks it from all else for a minute."""
 
 
 def check_source(source: str | bytes, path: str) -> None:
@@ -15,6 +19,8 @@ def check_source(source: str | bytes, path: str) -> None:
     Raises `InvalidPredictor` with one entry for each problem, with its line and what to write instead. A class that
     is imported, assigned, decorated or derived from another is judged by what is there: the rest shows in the worker.
     """
+    if len(source) > MAX_SOURCE_BYTES:
+        raise InvalidPredictor(f"{path}: is larger than 1 MiB; keep data in files of their own and read them")
     module = _parse(source, path)
     classes = {node.name: node for node in _statements(module.body) if isinstance(node, ast.ClassDef)}
     predictor = classes.get(CLASS_NAME)

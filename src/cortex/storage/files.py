@@ -1,10 +1,33 @@
 """Bringing files to the disk."""
 
+import errno
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+from cortex.domain.errors import StorageFull
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a disk that takes nothing more."""
+
+
+def disk_full() -> StorageFull:
+    """Say that there is no room for what is to be remembered."""
+    return StorageFull("the operator's disk is full", hint="have space made on it, and try again")
+
+
+@contextmanager
+def told_if_full() -> Iterator[None]:
+    """Raise StorageFull where the disk is full: whoever asked is to know, because it is no failure of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise disk_full() from error
 
 
 def write_durably(path: Path, data: bytes) -> None:

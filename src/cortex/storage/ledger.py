@@ -49,7 +49,8 @@ class Ledger(Protocol):
     """Where the operator writes down what it must not forget.
 
     One writer: every method is called from the operator's thread. When a method returns, what it wrote survives
-    the death of any process; what `durable` says in its promise also survives a power cut.
+    the death of any process; what `durable` says in its promise also survives a power cut. On a full disk, every
+    method that writes raises StorageFull, and changes nothing.
     """
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:

@@ -15,12 +15,13 @@ from typing import Any, BinaryIO, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from cortex.domain.batch import ENTRY, ENTRY_FIELDS, BatchState, EntryKind, ResultEntry
+from cortex.domain.batch import ENTRY_FIELDS, BatchState, EntryKind, ResultEntry
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.segments import States
 
 _MAX_OPEN_PARTS: Final = 64
+_ENTRIES_AT_ONCE: Final = 65536
 _ENTRY_TYPE: Final = np.dtype(ENTRY_FIELDS)
 _KINDS: Final = {BatchState.SUCCEEDED_WITH_ROWS: EntryKind.ROWS, BatchState.FAILED: EntryKind.FAILURE}
 
@@ -106,11 +107,13 @@ def _entries(
     """Give the entries of these Batches and the part of each: by Batch, the highest token first."""
     found, parts = [np.empty(0, _ENTRY_TYPE)], [np.empty(0, np.intp)]
     for number, path in enumerate(indexes):
-        data = path.read_bytes()
-        entries = np.frombuffer(data[: len(data) // ENTRY.size * ENTRY.size], _ENTRY_TYPE)
-        entries = entries[(entries["batch"] >= first) & (entries["batch"] < end) & np.isin(entries["kind"], kinds)]
-        found.append(entries)
-        parts.append(np.full(len(entries), number, np.intp))
+        with path.open("rb") as file:
+            # Block by block: the index of millions of Batches, of which few are wanted, is not to be in memory.
+            while len(block := np.fromfile(file, _ENTRY_TYPE, _ENTRIES_AT_ONCE)):
+                wanted = (block["batch"] >= first) & (block["batch"] < end)
+                if wanted.any():
+                    found.append(block[wanted & np.isin(block["kind"], kinds)])
+                    parts.append(np.full(len(found[-1]), number, np.intp))
     all_entries, all_parts = np.concatenate(found), np.concatenate(parts)
     highest_token_first = np.iinfo(np.uint64).max - all_entries["token"]
     order = np.lexsort((highest_token_first, all_entries["batch"]))

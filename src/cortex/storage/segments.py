@@ -9,6 +9,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import accumulate, islice
 from typing import BinaryIO, Final, Self
 
@@ -43,8 +44,12 @@ class SegmentWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Leave nothing of a Segment that is not complete: on a full disk, others need the room."""
         if self._payload is not None:
-            self._payload.close()
+            with suppress(OSError):  # what cannot be flushed
+                self._payload.close()
+            for path in (self._folder.payload, self._folder.offsets, self._folder.states):
+                path(self._number).unlink(missing_ok=True)
 
     @property
     def count(self) -> int:
@@ -80,11 +85,11 @@ class SegmentWriter:
         self._payload.flush()
         os.fdatasync(self._payload.fileno())
         self._payload.close()
-        self._payload = None
         segment = SegmentRange(number=self._number, first=self._first, count=self.count)
         write_durably(self._folder.offsets(self._number), self._offsets.tobytes())
         write_durably(self._folder.states(self._number), bytes(self.count))
         sync_file(self._folder.segments)
+        self._payload = None
         self._number, self._first, self._offsets = segment.number + 1, segment.end, array("I", [0])
         return segment
 
@@ -104,6 +109,12 @@ def write_segments(folder: JobFolder, batches: Iterable[bytes]) -> list[SegmentR
     for directory in (folder.root, folder.root.parent):
         sync_file(directory)
     return [segment for segment in segments if segment is not None]
+
+
+def remove_payload(folder: JobFolder) -> None:
+    """Remove the payload of a Job that no Worker will ever read. Slow for a large one."""
+    for path in folder.segments.glob("*.payload"):
+        path.unlink(missing_ok=True)
 
 
 class SegmentDamaged(Exception):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from cortex.domain.errors import StartRefused
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.source import FileSource
+from cortex.storage.files import disk_full
 from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move, check_publication
 
 _UPGRADES: Final = (
@@ -70,9 +71,11 @@ class SqliteLedger(Ledger):
         try:
             yield self._db
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise disk_full() from error
             raise
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:

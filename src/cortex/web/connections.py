@@ -2,23 +2,28 @@
 
 import asyncio
 import resource
-from typing import Any, Final, cast
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar, cast
 
+from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _PATIENCE_SECONDS: Final = 30.0
+
+Given = TypeVar("Given")
 
 
 class BoundedConnection(H11Protocol):
     """One connection of a client.
 
-    The server closes one that is idle after an answer; this closes one that has never asked, or does not come to the
-    end of what it asks. Beyond half of the files that this process may open, new connections are cut off: the other
-    half is for Jobs.
+    The server closes one that is idle after an answer; this closes one that has never asked, or falls silent before
+    the end of what it asks: its client may be gone without a word. Beyond half of the files that this process may
+    open, new connections are cut off: the other half is for Jobs.
     """
 
     _watch: asyncio.TimerHandle | None = None
     _seen: object = None  # the request, if any, that was the latest one when it was last looked at
+    _has_heard: bool = False  # anything since then
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
@@ -34,12 +39,21 @@ class BoundedConnection(H11Protocol):
             self._watch.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._has_heard = True
+        super().data_received(data)
+
     def _look(self) -> None:
         cycle = cast("Any", self.cycle)  # None before the first request
-        if (cycle is None or cycle.response_complete) and cycle is self._seen:
+        if cycle is None or cycle.response_complete:
+            is_over = cycle is self._seen
+        else:
+            is_over = cycle.more_body and not self._has_heard and not self.flow.read_paused
+        if is_over:
             self.transport.close()
             return
-        self._seen = cycle
+        self._seen, self._has_heard = cycle, False
         self._watch = self.loop.call_later(_PATIENCE_SECONDS, self._look)
 
 
@@ -47,3 +61,25 @@ def most_connections() -> float:
     """Give how many connections there may be."""
     most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return float("inf") if most_files == resource.RLIM_INFINITY else most_files // 2
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Given]) -> Given:
+    """Give what work gives; cancel it where its client, whose request has been read, leaves before.
+
+    Raises ClientDisconnect then. For what may take long and use what others wait for.
+    """
+    working, leaving = tasks = asyncio.create_task(work), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -14,12 +14,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive
 
 from cortex import __version__
+from cortex.configuration.document import MAX_CHARACTERS
 from cortex.domain.errors import InvalidRequest, MethodNotAllowed, TooLarge
 from cortex.operator.operator import Operator
+from cortex.storage.files import told_if_full
 from cortex.storage.ledger import Version
 from cortex.web.endpoints import endpoint_url
 
 _MAX_UPLOAD_BYTES: Final = 600 * 1024 * 1024
+_MAX_CONFIGURATION_BYTES: Final = 4 * MAX_CHARACTERS
 _HINT: Final = "`cortex deploy` sends what is needed"
 
 
@@ -44,14 +47,8 @@ class Control:
 
     async def deploy(self, request: Request) -> Response:
         """Deploy an uploaded configuration and project."""
-        request = Request(request.scope, _bounded(request.receive))
-        async with request.form(max_files=2, max_fields=0) as form:
-            configuration, project = form.get("config"), form.get("project")
-            if not isinstance(configuration, UploadFile) or not isinstance(project, UploadFile):
-                raise InvalidRequest("a deployment has the files `config` and `project`", hint=_HINT)
-            text = (await configuration.read()).decode(errors="replace")
-            project_id = await asyncio.to_thread(self._receive, project.file)
-        name = configuration.filename or "cortex.yaml"
+        with told_if_full():
+            name, text, project_id = await self._received(Request(request.scope, _bounded(request.receive)))
         try:
             apis = await asyncio.to_thread(self.operator.deployments.check, text, name, project_id)
             deployed = self.operator.deploy(apis, project_id)
@@ -60,6 +57,18 @@ class Control:
         return JSONResponse(
             [{"api": self._api(request, one.version), "message": one.message, "error": ""} for one in deployed]
         )
+
+    async def _received(self, request: Request) -> tuple[str, str, str]:
+        """Take what was uploaded: the configuration's name and text, and the id of the project."""
+        async with request.form(max_files=2, max_fields=0) as form:
+            configuration, project = form.get("config"), form.get("project")
+            if not isinstance(configuration, UploadFile) or not isinstance(project, UploadFile):
+                raise InvalidRequest("a deployment has the files `config` and `project`", hint=_HINT)
+            if (size := configuration.size or 0) > _MAX_CONFIGURATION_BYTES:  # or all of it would be held in memory
+                raise TooLarge(f"the configuration has {size} bytes, must have at most {_MAX_CONFIGURATION_BYTES}")
+            text = (await configuration.read()).decode(errors="replace")
+            project_id = await asyncio.to_thread(self._receive, project.file)
+        return configuration.filename or "cortex.yaml", text, project_id
 
     def _receive(self, upload: BinaryIO) -> str:
         with tempfile.NamedTemporaryFile(dir=self.operator.deployments.uploads) as archive:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from cortex.domain.errors import InvalidRequest, MethodNotAllowed, RouteNotFound
+from cortex.domain.errors import CortexError, InvalidRequest, MethodNotAllowed, RouteNotFound
 from cortex.domain.job import Job
 from cortex.enqueuing.events import Listed
 from cortex.operator.operator import Operator
@@ -18,6 +18,7 @@ from cortex.operator.submission import Submission, read_submission
 from cortex.storage.ledger import Version
 from cortex.web import streams
 from cortex.web.body import read_body
+from cortex.web.connections import while_connected
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _SMALL_BYTES: Final = 64 * 1024
@@ -75,12 +76,12 @@ class Endpoints:
             raise MethodNotAllowed(f"{request.method} is not allowed here: GET reads it")
         follow = _is_true(request, "follow")
         if what == "logs":
-            return StreamingResponse(streams.log(self._operator, job, follow=follow), media_type="text/plain")
+            return _stream(request, streams.log(self._operator, job, follow=follow), "text/plain")
         operator = self._operator
         read = {"results": operator.rows, "failures": operator.failures, "manifest": operator.manifest}.get(what)
         if read is None:
             raise RouteNotFound(f"a job has no `{what}`; it has results, failures, a manifest and logs")
-        return StreamingResponse(streams.batches(operator, job, read, follow=follow), media_type=JSON_LINES)
+        return _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
 
     async def _submit(self, request: Request, version: Version) -> Response:
         body = await read_body(request)
@@ -89,12 +90,12 @@ class Endpoints:
             return await self._try_out(request, submission)
         jobs, datasets = self._operator.jobs, self._operator.datasets
         if submission.source:
-            await datasets.check(submission.source)
+            await while_connected(request, datasets.check(submission.source))
         job_id = jobs.new_job_id()
         try:
             segments = await _run(body, jobs.write_dataset, job_id, submission)
             if submission.source:
-                source = datasets.claim(submission.source, jobs.folder(job_id).root)
+                source = await asyncio.to_thread(datasets.claim, submission.source, jobs.folder(job_id).root)
                 submission = replace(submission, source=source)
             version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
             job = jobs.submit(job_id, version, submission, segments)
@@ -108,11 +109,12 @@ class Endpoints:
     async def _try_out(self, request: Request, submission: Submission) -> Response:
         """Say what a submission would process, and do nothing."""
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse(await self._operator.datasets.summary(submission))
+            return JSONResponse(await while_connected(request, self._operator.datasets.summary(submission)))
         if submission.source is None:
             return PlainTextResponse(_PASSED)
         groups = self._operator.datasets.listing(submission.source)
-        first = await anext(groups)  # what can be wrong is known with it, so the answer can still say so
+        # What can be wrong is mostly known with the first ones, so that the answer can still say so.
+        first = await while_connected(request, _first(groups))
         return StreamingResponse(_paths(first, groups), media_type="text/plain")
 
     async def stop(self, job: Job) -> None:
@@ -125,9 +127,22 @@ class Endpoints:
 async def _paths(first: Listed, groups: AsyncGenerator[Listed]) -> AsyncIterator[str]:
     async with aclosing(groups):
         yield "".join(f"{url}\n" for url in first.urls)
-        async for group in groups:
-            yield "".join(f"{url}\n" for url in group.urls)
-        yield _PASSED
+        try:
+            async for group in groups:
+                yield "".join(f"{url}\n" for url in group.urls)
+        except CortexError as error:  # too late for its status
+            yield f"error: {error}\n"
+        else:
+            yield _PASSED
+
+
+async def _first(groups: AsyncGenerator[Listed]) -> Listed:
+    return await anext(groups)
+
+
+def _stream(request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
+    """Answer with what comes bit by bit; to HEAD at once, because its client may wait for the end before it goes on."""
+    return StreamingResponse(iter(()) if request.method == "HEAD" else pieces, media_type=media_type)
 
 
 async def _run(body: bytes, function: Any, *arguments: Any) -> Any:

@@ -91,7 +91,7 @@ OPERATIONS: Final = (
         path="/_cortex/deploy",
         summary="Deploy the APIs of a configuration",
         answers={200: (_JSON, {"type": "array", "items": _ref("Deployment")})},
-        errors=(400, 409, 413),
+        errors=(400, 409, 413, 507),
         body=("multipart/form-data", _DEPLOYMENT),
     ),
     Operation(
@@ -112,13 +112,13 @@ OPERATIONS: Final = (
         path="/_cortex/apis/{name}",
         summary="Delete an API, its jobs and their history",
         answers=_message(),
-        errors=(404, 409),
+        errors=(404, 409, 507),
     ),
     Operation(
         method="get",  # and HEAD, as of every path
         path="/_cortex/uploads/{upload_id}/{name}",
         summary="Ask how much of a file has come: the header Upload-Offset says it",
-        answers={200: ("", None)},
+        answers={200: (_JSON, _ref("UploadState"))},
         errors=(400, 404),
     ),
     Operation(
@@ -150,7 +150,7 @@ OPERATIONS: Final = (
         path="/{endpoint}",
         summary="Submit a job",
         answers={200: (_JSON, {"anyOf": [_ref("Submitted"), _ref("DryRun")]})},
-        errors=(400, 404, 413),
+        errors=(400, 404, 413, 507),
         query=_DRY_RUN,
         body=(_JSON, _ref("JobRequest")),
     ),
@@ -159,7 +159,7 @@ OPERATIONS: Final = (
         path="/{endpoint}",
         summary="Stop a job",
         answers=_message(),
-        errors=(404, 405, 409),
+        errors=(404, 405, 409, 507),
         query={"jobID": {**_JOB_ID["jobID"], "required": True}},
     ),
     Operation(
@@ -174,7 +174,7 @@ OPERATIONS: Final = (
         path="/{endpoint}/{job_id}",
         summary="Stop a job",
         answers=_message(),
-        errors=(404, 409),
+        errors=(404, 409, 507),
     ),
     *(
         Operation(
@@ -267,6 +267,7 @@ def _schemas() -> dict[str, Any]:
         answers.Submitted,
         answers.DryRun,
         answers.Message,
+        answers.UploadState,
         answers.Error,
     ]
     _, shapes = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
