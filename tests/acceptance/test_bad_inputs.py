@@ -110,15 +110,22 @@ BAD_REQUESTS: list[tuple[str, Any]] = [
     ("file_path_lister.batch_size: is required", {"workers": 1, "file_path_lister": {"s3_paths": ["s3://BUCKET/"]}}),
     ("file_path_lister.s3_paths: must have at least one path", files(s3_paths=[])),
     # Files: what has to be looked for
-    ("delimited_files.s3_paths", lines(s3_paths=["s3://no-such-bucket-anywhere/lines/"])),
-    ("delimited_files.s3_paths", lines(s3_paths=["s3://BUCKET/nothing-begins-with-this"])),
-    ("delimited_files.s3_paths", lines(s3_paths=["s3://BUCKET/empty-folder/"])),
-    ("delimited_files", lines(includes=["*.jsonl"])),
-    ("delimited_files", lines(excludes=["**"])),
-    ("file_path_lister", files(includes=["**.jpg"])),
-    ("delimited_files.s3_paths", lines(s3_paths=["/nowhere/at/all"])),
-    ("delimited_files.s3_paths", lines(s3_paths=["file:///nowhere/at/all"])),
-    ("file_path_lister.s3_paths", files(s3_paths=["FOLDER/empty/"])),
+    ("delimited_files.s3_paths: there is no bucket `no-such-", lines(s3_paths=["s3://no-such-bucket-anywhere/lines/"])),
+    (
+        "there is no bucket `no-such-bucket-anywhere`",
+        lines(s3_paths=["s3://BUCKET/lines/", "s3://no-such-bucket-anywhere/"]),
+    ),
+    (
+        "delimited_files.s3_paths: there is no file whose URL begins with",
+        lines(s3_paths=["s3://BUCKET/nothing-begins-with-this"]),
+    ),
+    ("delimited_files.s3_paths: there is no file whose URL begins with", lines(s3_paths=["s3://BUCKET/empty-folder/"])),
+    ("delimited_files.includes: of 1 files none is left", lines(includes=["*.jsonl"])),
+    ("delimited_files.excludes: of 1 files none is left", lines(excludes=["**"])),
+    ("file_path_lister.includes: of 1 files none is left", files(includes=["**.jpg"])),
+    ("delimited_files.s3_paths: there is no file whose URL begins with", lines(s3_paths=["/nowhere/at/all"])),
+    ("delimited_files.s3_paths: there is no file whose URL begins with", lines(s3_paths=["file:///nowhere/at/all"])),
+    ("file_path_lister.s3_paths: there is no file whose URL begins with", files(s3_paths=["FOLDER/empty/"])),
 ]
 
 OTHER_MISTAKES: list[tuple[int, str, str, str, str, Any]] = [

@@ -66,7 +66,7 @@ def test_every_line_of_every_file_is_an_item_in_order(operator: OperatorProcess,
 
 def test_every_file_is_an_item_in_the_order_of_the_keys(operator: OperatorProcess, s3: S3) -> None:
     keys = [f"in/{number:04}.jpg" for number in range(1205)]
-    s3.put(*keys, "in/", "in/none.png")
+    s3.fill([*keys, "in/", "in/none.png"])
 
     job = submit(operator, "file_path_lister", s3_paths=[s3.url("in/")], includes=["**.jpg"], batch_size=100)
 
@@ -125,7 +125,8 @@ def test_a_job_whose_lines_are_bad_ends_with_file_line_and_reason(
 
 def test_a_dry_run_lists_what_would_be_processed(operator: OperatorProcess, s3: S3) -> None:
     keys = [f"in/{number:04}.json" for number in range(1100)]
-    s3.put(*keys, body=b"12")
+    s3.fill(keys)
+    s3.put(keys[3], body=b"12")
     request = {"workers": 1, "file_path_lister": {"s3_paths": [s3.url("in/")], "batch_size": 200}}
 
     text = operator.http.post("/api?dryRun=true", json=request)
@@ -135,7 +136,7 @@ def test_a_dry_run_lists_what_would_be_processed(operator: OperatorProcess, s3: 
     assert [*map(s3.url, keys), "validations passed"] == text.text.split("\n")
     assert summary == {
         "files": 1100,
-        "bytes": 2200,
+        "bytes": 2,
         "items": 1100,
         "batches": 6,
         "paths": [s3.url(key) for key in keys[:10]],
@@ -223,3 +224,19 @@ def test_an_api_is_deleted_while_its_files_are_enqueued(operator: OperatorProces
 
     assert enqueuers(operator) == []
     assert list((operator.data_dir / "jobs").iterdir()) == []
+
+
+def test_what_was_uploaded_is_gone_once_its_lines_are_enqueued(operator: OperatorProcess) -> None:
+    upload = "0a" * 16
+    answer = operator.http.patch(
+        f"/_cortex/uploads/{upload}/items.json", content=as_lines(1, 2), headers={"Upload-Offset": "0"}
+    )
+    assert answer.status_code == 204
+
+    job = submit(operator, "delimited_files", s3_paths=[f"upload://{upload}/"])
+
+    assert operator.wait(job)["status"] == "status_succeeded"
+    assert [1, 2] == operator.rows(job)
+    operator.stop()  # it waits for what it does in the background
+    assert not (operator.data_dir / "jobs" / job / "uploads").exists()
+    assert list((operator.data_dir / "incoming").iterdir()) == []

@@ -40,6 +40,11 @@ class JobFolder:
         """The folder of what Workers write: pages, result parts and their indexes."""
         return self.root / "workers"
 
+    @property
+    def uploads(self) -> Path:
+        """What clients have sent for the Job: a folder for each upload."""
+        return self.root / "uploads"
+
     def payload(self, segment: int) -> Path:
         """The Batches of a Segment, one JSON array after the other."""
         return self.segments / f"{segment:06}.payload"

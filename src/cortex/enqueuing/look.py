@@ -9,6 +9,7 @@ from cortex.domain.errors import FilesError
 from cortex.domain.source import FileSource
 from cortex.enqueuing.events import AllListed, Checked, Listed, Refused
 from cortex.enqueuing.portions import selection
+from cortex.files.address import read_address
 from cortex.files.files import FileInfo, Files
 from cortex.files.selection import select
 
@@ -21,12 +22,23 @@ Tell = Callable[[Checked | Refused | Listed | AllListed], None]
 
 
 def check(files: Files, source: FileSource, tell: Tell) -> None:
-    """Tell whether there is a file to enqueue, or why not and what to change."""
+    """Tell whether every bucket can be listed and there is a file to enqueue, or why not and what to change."""
     try:
+        for path in _one_path_of_each_bucket(source):
+            next(files.list(path), None)
         found = any(True for _ in select(files, selection(source)))
         tell(Checked() if found else _explain(files, source))
     except FilesError as error:
         tell(_refusal(source, error))
+
+
+def _one_path_of_each_bucket(source: FileSource) -> Iterable[str]:
+    """Give a path for each bucket but the first: that one is listed anyway."""
+    by_bucket: dict[tuple[str, str], str] = {}
+    for path in source.paths:
+        address = read_address(path)
+        by_bucket.setdefault((address.scheme, address.bucket), path)
+    return list(by_bucket.values())[1:]
 
 
 def list_all(files: Files, source: FileSource, tell: Tell) -> None:

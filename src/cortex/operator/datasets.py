@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cortex.domain.errors import InvalidSubmission
+from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.events import Listed
 from cortex.operator.enqueuing import Enqueuers
@@ -65,16 +66,18 @@ class Datasets:
             "paths": paths,
         }
 
-    def claim(self, source: FileSource, folder: Path) -> FileSource:
+    def claim(self, source: FileSource, folder: JobFolder) -> FileSource:
         """Move what was uploaded for a Job into its folder; give its source as it is from now on.
 
         Slow for one of many folders; may be called from any thread.
         """
-        taken = {upload_id: folder / upload_id for path in source.paths if (upload_id := _upload_id(path))}
+        taken = {upload_id: folder.uploads / upload_id for path in source.paths if (upload_id := _upload_id(path))}
+        if taken:
+            folder.uploads.mkdir()
+            sync_file(folder.root)
         for upload_id, home in taken.items():
             self.uploads.take(upload_id, home)
-        if taken:
-            sync_file(folder)
+        sync_file(folder.uploads)
         return replace(source, paths=tuple(_place(path, taken) for path in source.paths))
 
     async def _where_they_are(self, source: FileSource) -> tuple[FileSource, tuple[Path, ...] | None]:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
-from cortex.domain.source import FileSource
+from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.events import (
     Enqueued,
     EnqueuingFailed,
@@ -23,6 +23,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.operator.joblog import append_line
+from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ class JobEnqueuing:
             failure = f"{type(error).__name__}: {error}"
         self._jobs.pop(job.id, None)
         done(failure)
+        if job.source is not None and job.source.kind is SourceKind.DELIMITED_FILES:
+            await asyncio.to_thread(remove_folders, [folder.uploads])  # nobody reads there any more
 
     async def _follow(self, job: Job, folder: JobFolder) -> str | None:
         """Write down what is told, to the end; give why it failed."""

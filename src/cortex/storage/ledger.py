@@ -173,12 +173,12 @@ def check_move(job: Job | None, job_id: str, status: JobStatus, counts: Counts |
         raise ValueError("counts are written with a final status, and only with one")
 
 
-def check_publication(job: Job | None, job_id: str, segments: Sequence[SegmentRange], next_one: SegmentRange) -> None:
+def check_publication(job: Job | None, job_id: str, last: SegmentRange | None, next_one: SegmentRange) -> None:
     """Raise ValueError unless this Segment is the next one of this Job."""
     if job is None:
         raise ValueError(f"there is no job {job_id}")
     if job.status is not JobStatus.ENQUEUING:
         raise ValueError(f"job {job_id} is {job.status}, and gets no segments any more")
-    first = segments[-1].end if segments else 0
-    if (next_one.number, next_one.first) != (len(segments), first):
+    number, first = (last.number + 1, last.end) if last else (0, 0)
+    if (next_one.number, next_one.first) != (number, first):
         raise ValueError(f"{next_one} is not the next segment of job {job_id}")

@@ -62,7 +62,7 @@ class MemoryLedger(Ledger):
 
     def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
         job = self._jobs.get(job_id)
-        check_publication(job, job_id, self.segments(job_id), segment)
+        check_publication(job, job_id, next(reversed(self.segments(job_id)), None), segment)
         assert job is not None  # noqa: S101 - checked
         self._segments[job_id].append(segment)
         self._cursors[job_id] = cursor

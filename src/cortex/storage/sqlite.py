@@ -29,6 +29,8 @@ _UPGRADES: Final = (
 _SCHEMA_VERSION: Final = 1 + len(_UPGRADES)
 _VERSION_COLUMNS: Final = "api_id, api_name, kind, versions.endpoint, spec, project_id, deployed_at_ns"
 
+_SEGMENTS: Final = "SELECT number, first, count FROM segments WHERE job_id = ? ORDER BY number"
+
 
 class SqliteLedger(Ledger):
     """A ledger in one file, in WAL mode. A durable commit costs one sync, any other none."""
@@ -163,7 +165,8 @@ class SqliteLedger(Ledger):
     def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
         with self._transaction(durable=False) as db:
             job = self.job(job_id)
-            check_publication(job, job_id, self.segments(job_id), segment)
+            last = db.execute(f"{_SEGMENTS} DESC LIMIT 1", (job_id,)).fetchone()
+            check_publication(job, job_id, SegmentRange(**last) if last else None, segment)
             db.execute(
                 "INSERT INTO segments VALUES (?, ?, ?, ?, ?)",
                 (job_id, segment.number, segment.first, segment.count, json.dumps(cursor)),
@@ -224,8 +227,7 @@ class SqliteLedger(Ledger):
         return newest
 
     def segments(self, job_id: str) -> Sequence[SegmentRange]:
-        query = "SELECT number, first, count FROM segments WHERE job_id = ? ORDER BY number"
-        return [SegmentRange(**row) for row in self._db.execute(query, (job_id,))]
+        return [SegmentRange(**row) for row in self._db.execute(_SEGMENTS, (job_id,))]
 
     def move(
         self,

@@ -95,7 +95,7 @@ class Endpoints:
         try:
             segments = await _run(body, jobs.write_dataset, job_id, submission)
             if submission.source:
-                source = await asyncio.to_thread(datasets.claim, submission.source, jobs.folder(job_id).root)
+                source = await asyncio.to_thread(datasets.claim, submission.source, jobs.folder(job_id))
                 submission = replace(submission, source=source)
             version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
             job = jobs.submit(job_id, version, submission, segments)
