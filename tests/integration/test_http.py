@@ -5,6 +5,7 @@ import json
 import socket
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -261,6 +262,27 @@ def test_a_request_of_almost_10_mib_is_taken(server: OperatorProcess):
     response = server.http.post("/api?dryRun=true", json=request_of(*["x" * 1000] * 10_000, batch_size=100))
 
     assert response.text.rstrip("\n") == "validations passed"
+
+
+def test_more_than_the_operator_can_hold_is_refused_until_there_is_room_again(server: OperatorProcess):
+    head = b"POST /api HTTP/1.1\r\nHost: %s\r\n" % server.address.encode().removeprefix(b"http://")
+    dry_run = json.dumps(request_of(*["x" * 1000] * 5000, batch_size=100)).encode()
+
+    def answers_with(status: int) -> httpx.Response:
+        for _ in range(1000):
+            response = server.http.post("/api?dryRun=true", content=dry_run)
+            if response.status_code == status:
+                return response
+        raise AssertionError(f"no answer was {status}")
+
+    with ExitStack() as stack:
+        for _ in range(26):  # each holds almost 10 MiB and does not end
+            client = stack.enter_context(connect(server))
+            client.sendall(head + b"Content-Length: %d\r\n\r\n" % (10 * MIB - 1) + b" " * (10 * MIB - 2))
+        refused = answers_with(503)
+    assert refusal(refused) == (503, "operator.overloaded")
+    assert int(refused.headers["Retry-After"]) > 0
+    answers_with(200)
 
 
 @pytest.mark.parametrize("value", ["x" * 9_000_000, "ä" * 1_500_000], ids=["much", "not ascii"])

@@ -19,6 +19,7 @@ CortexError
 │   ├── EndpointTaken
 │   └── UploadOutOfStep
 ├── TooLarge
+├── Overloaded                the operator has too much to do at the moment
 ├── StorageFull               the operator's disk has no room for what was sent
 ├── StartRefused              the operator cannot start here
 │   └── DataDirectoryInUse
@@ -152,6 +153,12 @@ class TooLarge(CortexError):
     """The request is too large."""
 
     code = "request.too_large"
+
+
+class Overloaded(CortexError):
+    """The operator has too much to do at the moment."""
+
+    code = "operator.overloaded"
 
 
 class StorageFull(CortexError):

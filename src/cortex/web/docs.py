@@ -36,10 +36,11 @@ td {{ padding: .1rem 1.2rem .1rem 0; vertical-align: top }}
 def page() -> str:
     """Make the page."""
     described = document()
-    info = described["info"]
+    info, paths = described["info"], described["paths"].items()
+    users_first = sorted(paths, key=lambda item: not item[0].startswith("/{endpoint}"))
     operations = "".join(
         _operation(method.upper(), path, operation)
-        for path, methods in described["paths"].items()
+        for path, methods in users_first
         for method, operation in methods.items()
     )
     shapes = "".join(_shape(name, shape) for name, shape in sorted(described["components"]["schemas"].items()))

@@ -17,7 +17,7 @@ from cortex.operator.status import submitted
 from cortex.operator.submission import Submission, read_submission
 from cortex.storage.ledger import Version
 from cortex.web import streams
-from cortex.web.body import read_body
+from cortex.web.body import Intake
 from cortex.web.connections import while_connected
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -39,6 +39,7 @@ class Endpoints:
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
+        self._intake = Intake()
 
     async def __call__(self, request: Request) -> Response:
         """Find the API, and what is asked of it."""
@@ -84,7 +85,10 @@ class Endpoints:
         return _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
 
     async def _submit(self, request: Request, version: Version) -> Response:
-        body = await read_body(request)
+        async with self._intake.body(request) as body:
+            return await self._take(request, version, body)
+
+    async def _take(self, request: Request, version: Version, body: bytes) -> Response:
         submission = await _run(body, read_submission, body)
         if _is_true(request, "dryRun"):
             return await self._try_out(request, submission)

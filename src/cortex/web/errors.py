@@ -17,6 +17,7 @@ from cortex.domain.errors import (
     MethodNotAllowed,
     NotFound,
     OperatorUnreachable,
+    Overloaded,
     StartRefused,
     StorageFull,
     TooLarge,
@@ -24,6 +25,8 @@ from cortex.domain.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_RETRY_AFTER_SECONDS: Final = "2"
 
 HTTP_STATUS: Final[dict[type[CortexError], int]] = {
     InvalidRequest: 400,
@@ -33,6 +36,7 @@ HTTP_STATUS: Final[dict[type[CortexError], int]] = {
     MethodNotAllowed: 405,
     Conflict: 409,
     TooLarge: 413,
+    Overloaded: 503,
     StorageFull: 507,
     # These have no way into an answer; if one finds it, it is our failure.
     StartRefused: 500,
@@ -53,7 +57,11 @@ async def show_error(_: Request, error: Exception) -> Response:
     """Answer with an error that users can meet."""
     if not isinstance(error, CortexError):
         raise error
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = _RETRY_AFTER_SECONDS
     return JSONResponse({"kind": error.code, "message": str(error)}, http_status(error), headers)
 
 

@@ -23,6 +23,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     405: "The method is not allowed here.",
     409: "The request does not fit the present state.",
     413: "The request is too large.",
+    503: "The operator has too much to do; try again in a moment.",
     507: "The operator's disk is full.",
 }
 _EVERYWHERE: Final = (401, 403)
@@ -150,7 +151,7 @@ OPERATIONS: Final = (
         path="/{endpoint}",
         summary="Submit a job",
         answers={200: (_JSON, {"anyOf": [_ref("Submitted"), _ref("DryRun")]})},
-        errors=(400, 404, 413, 507),
+        errors=(400, 404, 413, 503, 507),
         query=_DRY_RUN,
         body=(_JSON, _ref("JobRequest")),
     ),

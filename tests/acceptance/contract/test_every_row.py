@@ -15,7 +15,6 @@ LATER = {
     "`status_timed_out`": "time limits for jobs",
     "`status_paused`": "jobs that are paused",
     "`file://` sources and outputs": "outputs; sources are tested",
-    "503 overloaded": "limits on what an operator takes on",
 }
 
 
