@@ -25,6 +25,7 @@ from cortex.domain.job import Job
 from cortex.engines.devices import gpus_of_machine
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
+from cortex.engines.share import our_cores, our_memory_bytes
 from cortex.enqueuing.process import Enqueuers
 from cortex.environments import Environments as UvEnvironments
 from cortex.files.address import read_address
@@ -128,7 +129,11 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
     data = settings.data_dir
     ledger = SqliteLedger(data / LEDGER)
     gpus = gpus_of_machine(os.environ)
-    machine = Machine(cpu_cores=os.cpu_count() or 1, mem_bytes=psutil.virtual_memory().total, gpus=len(gpus))
+    machine = Machine(
+        cpu_cores=our_cores(len(os.sched_getaffinity(0))),
+        mem_bytes=our_memory_bytes(psutil.virtual_memory().total),
+        gpus=len(gpus),
+    )
     keys = Keys(key=settings.api_key, ledger=ledger) if settings.api_key else None
     environments = Environments(
         builder=UvEnvironments(data),
