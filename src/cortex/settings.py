@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from cortex.domain.errors import StartRefused
 from cortex.domain.retention import KeepJobs
+from cortex.domain.silence import DEFAULT_HEARTBEAT_SECONDS
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -26,6 +27,7 @@ class Settings:
     public_url: str | None = None  # of a proxy in front of it
     engine: str = "processes"
     keep_warm_seconds: float = 60.0
+    heartbeat_seconds: float = DEFAULT_HEARTBEAT_SECONDS
     log_limit_bytes: int = 256 * 10**6
     keep_jobs: KeepJobs = field(default_factory=lambda: parse_keep_jobs(DEFAULT_KEEP_JOBS))
     log_sink: str | None = None  # `stdout`, or the URL of a folder

@@ -182,6 +182,7 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         log=data / "supervisor.log",
         log_limit_bytes=settings.log_limit_bytes,
         keep_warm_seconds=settings.keep_warm_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
         call_later=call_later,
         listener=jobs,
         places=Places(

@@ -61,6 +61,24 @@ def test_the_environment_names_several_paths(started: list[Settings], monkeypatc
     assert (settings.public_url, settings.max_upload_bytes) == ("https://cortex.example.com", 2**20)
 
 
+def test_how_long_processes_may_be_silent_is_an_option_or_a_variable(
+    started: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cortex("operator")
+    cortex("operator", "--heartbeat", "2.5")
+    monkeypatch.setenv("CORTEX_OPERATOR_HEARTBEAT", "60")
+    cortex("operator")
+
+    assert [30, 2.5, 60] == [settings.heartbeat_seconds for settings in started]
+
+
+def test_processes_may_be_silent_for_at_least_a_beat(started: list[Settings]) -> None:
+    said = cortex("operator", "--heartbeat", "0.9")
+
+    assert (2, []) == (said.exit_code, started)
+    assert "--heartbeat" in said.stderr
+
+
 def test_a_link_that_is_allowed_means_what_it_points_to(started: list[Settings], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/data")
 

@@ -61,6 +61,7 @@ class Story:
             log=folder / "supervisor.log",
             log_limit_bytes=1000,
             keep_warm_seconds=keep_warm_seconds,
+            heartbeat_seconds=3,
             call_later=lambda seconds, call: (self.timers if seconds > 1 else self.soon).append(call) or (lambda: None),
             listener=self.heard,
             places=Places(millicores=2000, mem_bytes=2**30, devices=gpus, most_workers=256),
@@ -251,3 +252,64 @@ def test_a_supervisor_of_an_earlier_operator_that_does_not_come_back_is_killed(
     story.time_passes()
 
     assert ["b1"] == peer.started
+
+
+def beats(story: Story, process: subprocess.Popen[bytes]) -> None:
+    story.engine.supervisor_says({"type": "beat", "pid": process.pid})
+
+
+def test_a_supervisor_that_has_been_silent_for_the_deadline_is_killed_and_replaced(
+    story: Story, earlier: subprocess.Popen[bytes]
+) -> None:
+    peer = story.connect(earlier.pid)
+    story.order("a1")
+
+    for _ in range(5):  # at the first it has been heard; the silence lasts from the second on
+        story.time_passes()
+    returncode = earlier.wait()
+    story.engine.supervisor_lost(peer)
+    story.time_passes()
+    other = story.connect(1)
+    story.order("a2")
+
+    assert (-9, ["a1"], ["a2"]) == (returncode, story.heard.exited, other.started)
+    assert not story.heard.endings["a1"].is_charged
+
+
+def test_a_supervisor_that_is_heard_now_and_then_is_left_alone(story: Story, earlier: subprocess.Popen[bytes]) -> None:
+    story.connect(earlier.pid)
+
+    for _ in range(5):
+        for _ in range(4):  # one look before the deadline
+            story.time_passes()
+        beats(story, earlier)
+
+    earlier.communicate()  # it ends by itself
+    assert 0 == earlier.returncode
+
+
+def test_an_operator_that_was_stopped_takes_its_own_silence_for_nobody_elses(
+    story: Story, earlier: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.connect(earlier.pid)
+    story.time_passes()
+
+    monkeypatch.setattr("time.monotonic", lambda: 1e9)
+    monkeypatch.setattr("time.time", lambda: 1e12)
+    story.time_passes()  # the look that was due when it was stopped, before what has been sent since is read
+    beats(story, earlier)
+
+    earlier.communicate()  # it ends by itself
+    assert 0 == earlier.returncode
+
+
+def test_a_worker_that_was_killed_because_it_was_stopped_is_not_to_blame(story: Story) -> None:
+    peer = story.connect()
+    story.order("a1")
+
+    story.exited("a1", exit_status=-9, stopped_seconds=30.0)
+    (start, *_) = peer.heard
+
+    ending = story.heard.endings["a1"]
+    assert ("was stopped for 30 s and killed", False) == (ending.cause, ending.is_charged)
+    assert 3 == start["heartbeat_seconds"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cortex.cli.environments import local_data_directory
+from cortex.domain.silence import BEAT_SECONDS, DEFAULT_HEARTBEAT_SECONDS
 from cortex.operator.keys import FILE_VARIABLE, take_key
 from cortex.settings import (
     DEFAULT_KEEP_JOBS,
@@ -75,6 +76,14 @@ from cortex.wiring import run_operator
     help="How long idle workers are kept for the next job.",
 )
 @click.option(
+    "--heartbeat",
+    default=DEFAULT_HEARTBEAT_SECONDS,
+    type=click.FloatRange(BEAT_SECONDS),
+    metavar="SECONDS",
+    envvar="CORTEX_OPERATOR_HEARTBEAT",
+    help="How long a worker may be stopped, or what starts workers be silent, before it is killed and replaced.",
+)
+@click.option(
     "--log-limit",
     default="256MB",
     metavar="SIZE",
@@ -106,6 +115,7 @@ def command(
     max_upload: str,
     engine: str,
     keep_warm: float,
+    heartbeat: float,
     log_limit: str,
     keep_jobs: str,
     log_sink: str | None,
@@ -130,6 +140,7 @@ def command(
         max_upload_bytes=parse_size(max_upload),
         engine=engine,
         keep_warm_seconds=keep_warm,
+        heartbeat_seconds=heartbeat,
         log_limit_bytes=parse_size(log_limit),
         keep_jobs=parse_keep_jobs(keep_jobs),
         log_sink=parse_log_sink(log_sink) if log_sink else None,

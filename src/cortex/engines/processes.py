@@ -4,25 +4,27 @@ The supervisor is started when the first Worker is wanted and outlives the opera
 what it left behind, and goes on. What a Worker has been given of the machine, its supervisor tells every operator.
 """
 
+import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import psutil
-
 import cortex.worker
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
+from cortex.domain.silence import BEAT_SECONDS, Silence
 from cortex.engines.devices import VISIBLE_DEVICES
 from cortex.engines.engine import Engine, EngineListener, Needs, WorkerOrder
 from cortex.engines.places import Place, Places
+from cortex.engines.process_table import is_there, kill, process_started_at, supervisors_of
+
+logger = logging.getLogger(__name__)
 
 _STOP_GRACE_SECONDS: Final = 1.0
 _END_GRACE_SECONDS: Final = 3.0
@@ -66,6 +68,7 @@ class ProcessEngine(Engine):
     log: Path
     log_limit_bytes: int
     keep_warm_seconds: float
+    heartbeat_seconds: float
     call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
     listener: EngineListener
     places: Places
@@ -76,6 +79,9 @@ class ProcessEngine(Engine):
     _process: subprocess.Popen[bytes] | None = None  # the supervisor that was started last
     _is_awaited: bool = False  # until it has introduced itself
     _cancel_end: Callable[[], None] | None = None
+    _heard: set[int] = field(default_factory=set)  # supervisors, by process id, that were heard since the last beat
+    _silence: Silence[int] = field(default_factory=Silence)
+    _is_listening: bool = False
 
     def recover(self) -> None:
         """Look for supervisors of earlier operators: nobody gets a place before each has told whom it has, or is gone.
@@ -207,6 +213,7 @@ class ProcessEngine(Engine):
 
     def supervisor_connected(self, connection: Connection, hello: Frame) -> None:
         """A supervisor introduces itself, as it does to every new operator."""
+        self._heard.add(hello["pid"])
         self._supervisors[connection] = _Supervisor(name=hello["supervisor"], pid=hello["pid"])
         if self._process is not None and self._process.pid == hello["pid"]:
             self._is_awaited = False
@@ -225,9 +232,26 @@ class ProcessEngine(Engine):
         self._fill_places()
         if not self._workers:
             self.idle()
+        if not self._is_listening:
+            self._is_listening = True
+            self.call_later(BEAT_SECONDS, self._listen)
+
+    def _listen(self) -> None:
+        """Kill a supervisor that has long been silent; what it leaves is seen to when its connection closes."""
+        self._is_listening = bool(self._supervisors)
+        if self._is_listening:
+            self.call_later(BEAT_SECONDS, self._listen)
+        heard, self._heard = self._heard, set()
+        silent = {supervisor.pid for supervisor in self._supervisors.values()} - heard
+        for pid in self._silence.look(silent, seconds=self.heartbeat_seconds):
+            logger.warning("supervisor pid-%d was silent for %g s and is killed", pid, self.heartbeat_seconds)
+            kill(pid)
 
     def supervisor_says(self, frame: Frame) -> None:
-        """A supervisor tells what became of a Worker."""
+        """A supervisor shows that it lives, or tells what became of a Worker."""
+        if frame["type"] == "beat":
+            self._heard.add(frame["pid"])
+            return
         worker = frame["worker"]
         if worker not in self._workers:
             return
@@ -237,11 +261,14 @@ class ProcessEngine(Engine):
             self._drained(worker)
         elif frame["type"] == "exited":
             place = self.places.place_of(worker)
+            stopped_seconds = frame.get("stopped_seconds")
+            was_stopped = f"was stopped for {stopped_seconds:g} s and killed" if stopped_seconds else None
             ending = Exit(
                 status=frame["exit_status"],
                 is_out_of_memory=frame.get("out_of_memory", False),
                 mem_limit_bytes=place.needs.mem_bytes if place else None,
-                detail=frame.get("error"),
+                is_charged=was_stopped is None,
+                detail=was_stopped or frame.get("error"),
             )
             self._exited(worker, ending)
 
@@ -321,6 +348,7 @@ class ProcessEngine(Engine):
             "log": str(order.log),
             "log_limit_bytes": self.log_limit_bytes,
             "keep_warm_seconds": self.keep_warm_seconds,
+            "heartbeat_seconds": self.heartbeat_seconds,
             "place": _place_frame(place),
             "order": what,
         }
@@ -336,34 +364,3 @@ def _place(child: Frame) -> Place:
     given = child["place"]
     needs = Needs(millicores=given["millicores"], mem_bytes=given["mem_bytes"], gpus=given["gpus"])
     return Place(worker=child["worker"], job_id=given["job_id"], needs=needs, devices=tuple(given["devices"]))
-
-
-def supervisors_of(channel: Path) -> list[int]:
-    """Find the supervisors that serve this channel in the process table, so that none can be overlooked."""
-    found = psutil.process_iter(["cmdline"])
-    return [process.pid for process in found if (process.info["cmdline"] or [])[-3:-1] == ["supervisor", str(channel)]]
-
-
-def process_started_at(pid: int) -> float:
-    """Say since when the process with this id runs (seconds since 1970); 0 if there is none."""
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0.0
-
-
-def kill(pid: int) -> None:
-    """Send SIGKILL; nothing to do for a process that is gone."""
-    with suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).kill()
-
-
-def is_there(pid: int, started_at: float | None = None) -> bool:
-    """Tell whether a process can still do anything: not if it waits to be reaped, or another one has got its id."""
-    try:
-        process = psutil.Process(pid)
-        if started_at is not None and abs(process.create_time() - started_at) > 1:
-            return False
-        return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
-    except psutil.NoSuchProcess:
-        return False

@@ -1,11 +1,15 @@
 """A Worker, as its supervisor sees it."""
 
+import contextlib
+import json
 import os
 import signal
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from cortex.domain.frame import Frame
-from cortex.worker.forking import Template
+from cortex.worker.forking import Template, command
 from cortex.worker.joblog import BoundedLog
 
 
@@ -21,6 +25,7 @@ class Child:
     pid: int | None = None  # None until it has been forked or spawned
     exit_status: int | None = None
     is_out_of_memory: bool = False
+    stopped_seconds: float | None = None  # how long it was stopped, if it was killed for that
     is_interrupted: bool = False
     kill_at: float | None = None
     drained_by: float | None = None
@@ -43,6 +48,7 @@ class Child:
             "place": self.place,
             "exit_status": self.exit_status if self.is_over else None,
             "out_of_memory": self.is_out_of_memory,
+            "stopped_seconds": self.stopped_seconds,
         }
 
     def signal(self, number: signal.Signals) -> None:
@@ -54,3 +60,23 @@ class Child:
         except ProcessLookupError:
             if self.exit_status is None:  # it was forked just now and has no group of its own yet
                 os.kill(self.pid, number)
+
+
+def spawn(frame: Frame, pipe: int) -> int:
+    """Start a Worker as a fresh process that prints to this pipe; give its process id. Raises OSError."""
+    order = frame["order"]
+    process = subprocess.Popen(
+        command("worker", frame["python"], Path(order["project"])),
+        stdin=subprocess.PIPE,
+        stdout=pipe,
+        stderr=pipe,
+        env=frame["env"],
+        cwd=order["project"],
+        start_new_session=True,
+    )
+    process.returncode = 0  # it is reaped with all others
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # it died at once; its exit will tell
+            process.stdin.write(json.dumps(order).encode())
+            process.stdin.close()
+    return process.pid

@@ -33,6 +33,15 @@ def connect(path: Path) -> socket.socket:
     return link
 
 
+def offer(link: socket.socket, frame: Frame) -> None:
+    """Send a small frame, or drop it if the peer has long not read: it may be stopped, and we are not to wait for it.
+
+    Raises OSError when the peer is gone.
+    """
+    with contextlib.suppress(BlockingIOError):
+        link.send(encode(frame), socket.MSG_DONTWAIT)  # so little is never sent in part
+
+
 class short_path(contextlib.AbstractContextManager[str]):  # noqa: N801 - used like a function
     """An address for a socket file however deep it lies: the kernel takes 107 characters, folders may be longer."""
 

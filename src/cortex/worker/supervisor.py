@@ -5,12 +5,10 @@ ends its Workers and itself.
 """
 
 import contextlib
-import json
 import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 import traceback
@@ -21,12 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from cortex.domain.frame import Frame, FrameReader, encode
-from cortex.worker.child import Child
-from cortex.worker.forking import State, Template, command, start_template, template_key
+from cortex.domain.silence import BEAT_SECONDS
+from cortex.worker.child import Child, spawn
+from cortex.worker.forking import State, Template, start_template, template_key
 from cortex.worker.joblog import BoundedLog
 from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
-from cortex.worker.link import ORPHAN_SECONDS, connect
+from cortex.worker.link import ORPHAN_SECONDS, connect, offer
 from cortex.worker.memory import MemoryLimits, memory_limits
+from cortex.worker.stopped import Stopped
 
 _RECONNECT_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
@@ -48,6 +48,9 @@ class Supervisor:
     _children: dict[str, Child] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
     _keep_warm_seconds: float = 0.0
+    _heartbeat_seconds: float = 0.0
+    _stopped: Stopped = field(default_factory=lambda: Stopped(Path("/proc")))
+    _beat_at: float = 0.0
     _unclaimed: dict[int, int] = field(default_factory=dict)  # exit status by pid, of whom no Template has told yet
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _link: socket.socket | None = None
@@ -97,6 +100,8 @@ class Supervisor:
         due += [at for at, _ in self._unused_templates()]
         if not self._is_cleared_up or any(each.is_limited for each in self._who_uses_memory()):
             due.append(self._look_at)
+        if self._link is not None or any(child.exit_status is None for child in self._children.values()):
+            due.append(self._beat_at)
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
         return max(0.0, min(due) - now) if due else None
@@ -116,6 +121,10 @@ class Supervisor:
             self._look_at = now + _LOOK_SECONDS
             self._end_who_is_over_limit()
             self._is_cleared_up = self.memory.clear_up()
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_SECONDS
+            self._beat()
+            self._end_who_is_stopped()
         if self._link is None and now >= self._orphan_at:
             self._must_end = True
 
@@ -126,6 +135,19 @@ class Supervisor:
         for name in self.memory.over_limit(limited) if limited else []:
             if name in templates:
                 templates[name].process.kill()  # its Workers become fresh processes, of which each tells what befell it
+            else:
+                self._children[name].signal(signal.SIGKILL)
+
+    def _end_who_is_stopped(self) -> None:
+        """Kill who is not let go on in time: a Worker must not hold its Lease, or a Template its Workers, for ever."""
+        templates = {each.name: each for each in self._templates.values() if each.link.fileno() >= 0}
+        pids = {child.worker: child.pid for child in self._children.values() if child.pid and child.exit_status is None}
+        pids |= {name: template.process.pid for name, template in templates.items()}
+        for name in self._stopped.look(pids, seconds=self._heartbeat_seconds):
+            for worker in templates[name].in_fork if name in templates else [name]:
+                self._children[worker].stopped_seconds = self._heartbeat_seconds
+            if name in templates:
+                templates[name].process.kill()
             else:
                 self._children[name].signal(signal.SIGKILL)
 
@@ -150,6 +172,14 @@ class Supervisor:
         if self._link is not None:
             try:
                 self._link.sendall(encode(frame))
+            except OSError:
+                self._lose_operator()
+
+    def _beat(self) -> None:
+        """Show the operator that this process lives."""
+        if self._link is not None:
+            try:
+                offer(self._link, {"type": "beat", "pid": os.getpid()})
             except OSError:
                 self._lose_operator()
 
@@ -186,6 +216,7 @@ class Supervisor:
 
     def _start(self, frame: Frame) -> None:
         self._keep_warm_seconds = frame["keep_warm_seconds"]
+        self._heartbeat_seconds = frame["heartbeat_seconds"]
         frame["order"]["supervisor_pid"] = os.getpid()
         worker = frame["order"]["worker"]
         place = frame["place"]
@@ -255,27 +286,14 @@ class Supervisor:
 
     def _spawn(self, frame: Frame, pipe: int) -> None:
         """Start a Worker as a fresh process."""
-        order = frame["order"]
+        worker = frame["order"]["worker"]
         try:
-            process = subprocess.Popen(
-                command("worker", frame["python"], Path(order["project"])),
-                stdin=subprocess.PIPE,
-                stdout=pipe,
-                stderr=pipe,
-                env=frame["env"],
-                cwd=order["project"],
-                start_new_session=True,
-            )
+            pid = spawn(frame, pipe)
         except OSError as error:
             print(f"a worker could not be started: {error}", file=sys.stderr)  # noqa: T201 - the supervisor's log
-            self._lost(order["worker"])
-            return
-        process.returncode = 0  # it is reaped with all others
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit will tell
-                process.stdin.write(json.dumps(order).encode())
-                process.stdin.close()
-        self._runs(order["worker"], process.pid)
+            self._lost(worker)
+        else:
+            self._runs(worker, pid)
 
     def _lost(self, worker: str) -> None:
         """A Worker could not be started, or its Template has died before it could tell: it gets no Lease."""

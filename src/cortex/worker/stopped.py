@@ -1,0 +1,38 @@
+"""Processes that are stopped, by a signal or a debugger: they live, and do nothing until somebody lets them go on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cortex.domain.silence import Silence
+
+_STATE: Final = 0  # fields of /proc/PID/stat, counted from after the name
+_USER_TICKS: Final = 11
+_SYSTEM_TICKS: Final = 12
+_STOPPED: Final = frozenset("Tt")
+
+
+@dataclass(slots=True)
+class Stopped:
+    """Looks whether processes are stopped; on machines without /proc, none is."""
+
+    proc: Path
+    _silence: Silence[tuple[str, int]] = field(default_factory=Silence)
+
+    def look(self, pids: Mapping[str, int], *, seconds: float) -> list[str]:
+        """Look, a beat after the last time, at these processes; give those that have been stopped for so long."""
+        found = {(name, ticks) for name, pid in pids.items() if (ticks := self._ticks_if_stopped(pid)) is not None}
+        return [name for name, _ in self._silence.look(found, seconds=seconds)]
+
+    def _ticks_if_stopped(self, pid: int) -> int | None:
+        """Give how long a process that is stopped has run: one that has since the last look was not stopped all along.
+
+        Tools that slow a process down stop it many times a second, and let it go on each time.
+        """
+        try:
+            fields = (self.proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        except OSError:
+            return None  # it has ended
+        state, user, system = (fields.split()[field] for field in (_STATE, _USER_TICKS, _SYSTEM_TICKS))
+        return int(user) + int(system) if state in _STOPPED else None

@@ -1,0 +1,131 @@
+"""Who is silent, and which processes are stopped: what is counted, and what is not."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cortex.domain.frame import FrameReader
+from cortex.domain.silence import Silence
+from cortex.worker.link import offer
+from cortex.worker.stopped import Stopped
+
+PROC = Path("/proc")
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that waits."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+
+def go_on(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGCONT)
+    os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+
+
+def write_stat(proc: Path, pid: int, *, state: str, ticks: int = 5) -> None:
+    (proc / str(pid)).mkdir(parents=True, exist_ok=True)
+    ids = " ".join("1" * 10)
+    (proc / str(pid) / "stat").write_text(f"{pid} (a) T (name) {state} {ids} {ticks} 7 0 0 20 0")
+
+
+def test_silence_lasts_from_the_first_look_that_found_it() -> None:
+    silence: Silence[str] = Silence()
+
+    found = [silence.look(["a"], seconds=2) for _ in range(4)]
+
+    assert [[], [], ["a"], ["a"]] == found
+
+
+def test_who_is_heard_once_has_the_whole_time_again() -> None:
+    silence: Silence[str] = Silence()
+
+    found = [silence.look(silent, seconds=1) for silent in (["a", "b"], ["b"], ["a", "b"], ["a"])]
+
+    assert [[], ["b"], ["b"], ["a"]] == found
+
+
+@pytest.mark.skipif(not PROC.is_dir(), reason="there is no /proc")
+def test_a_process_that_is_stopped_for_long_is_found(process: subprocess.Popen[bytes]) -> None:
+    stopped = Stopped(PROC)
+    stop(process)
+
+    found = [stopped.look({"w": process.pid}, seconds=1) for _ in range(2)]
+
+    assert [[], ["w"]] == found
+
+
+@pytest.mark.skipif(not PROC.is_dir(), reason="there is no /proc")
+def test_a_process_that_is_stopped_briefly_is_left_alone(process: subprocess.Popen[bytes]) -> None:
+    stopped = Stopped(PROC)
+
+    found = []
+    for change in (stop, go_on, stop):
+        change(process)
+        found.append(stopped.look({"w": process.pid}, seconds=1))
+
+    assert [[], [], []] == found
+
+
+def test_a_process_that_a_debugger_has_stopped_is_found(tmp_path: Path) -> None:
+    stopped = Stopped(tmp_path)
+    for pid, state in enumerate("tTRSDZ", start=1):
+        write_stat(tmp_path, pid, state=state)
+    pids = {state: pid for pid, state in enumerate("tTRSDZ", start=1)} | {"gone": 99}
+
+    found = [sorted(stopped.look(pids, seconds=1)) for _ in range(2)]
+
+    assert [[], ["T", "t"]] == found
+
+
+def test_a_process_that_has_run_between_two_looks_was_not_stopped_all_along(tmp_path: Path) -> None:
+    stopped = Stopped(tmp_path)
+
+    found = []
+    for ticks in (1, 2, 3, 3):
+        write_stat(tmp_path, 1, state="T", ticks=ticks)
+        found.append(stopped.look({"w": 1}, seconds=1))
+
+    assert [[], [], [], ["w"]] == found
+
+
+def test_nobody_waits_to_offer_a_frame_to_a_peer_that_does_not_read() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(5))
+        ours.setblocking(True)
+
+        offer(ours, {"type": "beat"})
+        unread = theirs.recv(1 << 20)
+        offer(ours, {"type": "beat"})
+
+        assert set(unread) == {0}
+        while data := theirs.recv(1 << 20):
+            if data.strip(b"\0"):
+                break
+    assert [{"type": "beat"}] == FrameReader().feed(data.lstrip(b"\0"))
+
+
+def test_a_peer_that_is_gone_is_told_to_whoever_offers_a_frame() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+
+    with ours, pytest.raises(BrokenPipeError):
+        offer(ours, {"type": "beat"})
