@@ -175,6 +175,27 @@ class Jobs(TypedDict):
     jobs: list[JobFacts]
 
 
+class Failure(TypedDict):
+    """A line of GET ENDPOINT/ID/failures: why a batch failed; what is not known is left out."""
+
+    batch_id: str
+    first_item: int  # the number of its first item in the dataset, from 0
+    items: int
+    type: str  # of the exception; WorkerDied or OutOfMemory where its workers died
+    message: str
+    traceback: NotRequired[str]
+    attempts: NotRequired[int]
+    worker: NotRequired[str]
+    time: NotRequired[str]
+
+
+class FailedItems(TypedDict):
+    """A line of GET ENDPOINT/ID/failures?items=true"""
+
+    batch_id: str
+    items: list[Any]
+
+
 class Message(TypedDict):
     """What was done."""
 

@@ -49,6 +49,7 @@ from cortex.domain.errors import (
     OperatorUnreachable,
     Unauthorized,
     UploadOutOfStep,
+    errors_by_code,
 )
 
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
@@ -59,6 +60,7 @@ _CHUNK_BYTES: Final = 256 * 1024
 _UPLOADED_BYTES: Final = 8 * 1024 * 1024  # in one request: what is lost with a connection, at most
 _PIECE_BYTES: Final = 64 * 1024
 _PAUSES_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_SUBMIT_PAUSES_SECONDS: Final = (0.5, 4.0)  # the second is enough for an operator that is started anew
 
 Answer = TypeVar("Answer")
 
@@ -124,10 +126,26 @@ class OperatorClient:
         return self._message("DELETE", f"/_cortex/apis/{_segment(name)}")
 
     def submit(self, endpoint: str, submission: bytes) -> Submitted:
-        """Submit a job; once this returns, the operator has it in its ledger."""
-        headers = {"Content-Type": "application/json"}
+        """Submit a job; once this returns, the operator has it in its ledger.
+
+        A connection that is lost on the way is no reason to give up: it is submitted again, which makes no second job.
+        """
+        headers = {"Content-Type": "application/json", "Idempotency-Key": token_hex(16)}
         path = urlsplit(endpoint).path  # its files are looked for before the answer, among millions perhaps
-        return self._ask(Submitted, "POST", path, body=submission, headers=headers, timeout=_LISTING)
+        pauses = iter(_SUBMIT_PAUSES_SECONDS)
+        lost: OperatorUnreachable | None = None
+        while True:
+            try:
+                return self._ask(Submitted, "POST", path, body=submission, headers=headers, timeout=_LISTING)
+            except OperatorUnreachable as error:
+                # The job may be there then: that nobody answers any more would say less.
+                lost = error if isinstance(error.__cause__, ProtocolError) else lost
+                if lost is None:
+                    raise
+            pause = next(pauses, None)
+            if pause is None:
+                raise lost
+            time.sleep(pause)
 
     def dry_run(self, endpoint: str, submission: bytes) -> DryRun:
         """Check a submission, and count what it would work on; no job is made."""
@@ -200,6 +218,10 @@ class OperatorClient:
     def failures(self, endpoint: str, job_id: str, *, follow: bool = False) -> Iterator[bytes]:
         """Stream the failed batches of a job as JSON lines; with `follow` until the job has ended."""
         return self._stream(f"{_job_path(endpoint, job_id)}/failures", follow=follow)
+
+    def failed_items(self, endpoint: str, job_id: str) -> Iterator[bytes]:
+        """Stream the items of the failed batches of a job as JSON lines."""
+        return self._stream(f"{_job_path(endpoint, job_id)}/failures?items=true", follow=False)
 
     def logs(self, endpoint: str, job_id: str, *, follow: bool = False) -> Iterator[bytes]:
         """Stream the log of a job; with `follow` until the job has ended."""
@@ -289,7 +311,7 @@ class OperatorClient:
             kind, message = str(body["kind"]), str(body["message"])
         except (ValueError, KeyError, TypeError):
             return self._stranger(path, response)
-        error = _errors_by_code().get(kind, CortexError)(message)
+        error = errors_by_code().get(kind, CortexError)(message)
         if isinstance(error, Unauthorized | Forbidden) and self._key_hint:
             text, _, hint = message.partition("\n\nhint: ")
             # The operator can only say in general how to give a key; other refusals have hints of their own.
@@ -369,13 +391,3 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _errors_by_code() -> dict[str, type[CortexError]]:
-    found: dict[str, type[CortexError]] = {}
-    waiting = [CortexError]
-    while waiting:
-        error = waiting.pop()
-        found[error.code] = error
-        waiting.extend(error.__subclasses__())
-    return found

@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from cortex.domain.errors import StartRefused, StorageFull
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
 from cortex.domain.source import FileSource, SourceKind
+from cortex.domain.submission_key import SubmissionKey
 from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.sqlite import SqliteLedger
@@ -455,6 +456,56 @@ def test_jobs_in_progress_are_given_oldest_first(ledger: Ledger):
     assert [job(3), job(2), job(1, "other")] == list(ledger.jobs_in_progress())
 
 
+# Keys of submissions
+
+
+KEY = SubmissionKey.of("k", b"{}")
+
+
+def test_a_job_is_found_by_its_key(ledger: Ledger):
+    for name in ("api", "other"):
+        ledger.deploy([version(name)])
+    ledger.add_job(job(3), SEGMENTS)
+    ledger.add_job(job(2), SEGMENTS, KEY)
+    ledger.add_job(job(1, "other"), SEGMENTS, SubmissionKey.of("k", b"[]"))
+
+    moved = ledger.move(job(2).id, JobStatus.RUNNING, at_ns=5)
+
+    assert (moved, KEY) == ledger.keyed_job("api", "k")
+    assert (job(1, "other"), SubmissionKey.of("k", b"[]")) == ledger.keyed_job("other", "k")
+    assert [None, None] == [ledger.keyed_job("api", "K"), ledger.keyed_job("neither", "k")]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]"])
+def test_a_key_is_of_one_job_of_an_api(ledger: Ledger, body: bytes):
+    ledger.deploy([version()])
+    ledger.add_job(job(2), SEGMENTS, KEY)
+
+    with pytest.raises(ValueError, match=f"job {job(2).id} has this key"):
+        ledger.add_job(job(1), SEGMENTS, SubmissionKey.of("k", body))
+
+    assert (job(2), KEY) == ledger.keyed_job("api", "k")
+    assert [job(2)] == list(ledger.jobs("api"))
+
+
+@pytest.mark.parametrize("forget", ["job", "api"])
+def test_a_key_is_forgotten_with_its_job_and_may_be_used_again(ledger: Ledger, forget: str):
+    ledger.deploy([version()])
+    ledger.add_job(job(2), SEGMENTS, KEY)
+    ledger.move(job(2).id, JobStatus.ENQUEUE_FAILED, at_ns=5, counts=COUNTS)
+
+    if forget == "job":
+        ledger.delete_jobs([job(2).id])
+    else:
+        ledger.delete_api("api")
+    found = ledger.keyed_job("api", "k")
+    ledger.deploy([version()])
+    ledger.add_job(job(1), SEGMENTS, KEY)
+
+    assert found is None
+    assert (job(1), KEY) == ledger.keyed_job("api", "k")
+
+
 # Moves
 
 
@@ -642,6 +693,7 @@ def test_everything_is_there_when_the_file_is_opened_again(tmp_path: Path):
         ledger.add_worker(record())
         ledger.charge_death(job().id, 3, cause="exited", out_of_memory=True)
         ledger.start_hook(job().id, "worker-1")
+        ledger.add_job(job(2), SEGMENTS, KEY)
     file.close()
 
     file = SqliteLedger(tmp_path / "ledger.sqlite")
@@ -684,16 +736,26 @@ def test_a_full_disk_is_told_as_such_and_changes_nothing(tmp_path: Path):
     ledger.close()
 
 
-def test_a_file_of_schema_2_becomes_what_a_new_one_is(tmp_path: Path):
+LATER = {
+    2: (
+        *(f"DROP INDEX {index}" for index in ("jobs_by_version", "jobs_ended", "jobs_by_end", "workers_by_job")),
+        "DROP TABLE forgotten",
+        "CREATE INDEX workers_by_job ON workers (job_id) WHERE is_gone = 0",
+    ),
+    3: ("DROP TABLE submission_keys",),
+}
+"""What a file of each schema lacks of the next one."""
+
+
+@pytest.mark.parametrize("written", LATER)
+def test_a_file_of_an_earlier_schema_becomes_what_a_new_one_is(tmp_path: Path, written: int):
     paths = [tmp_path / "old.sqlite", tmp_path / "new.sqlite"]
     for path in paths:
         SqliteLedger(path).close()
     with closing(sqlite3.connect(paths[0])) as old:
-        for index in ("jobs_by_version", "jobs_ended", "jobs_by_end", "workers_by_job"):
-            old.execute(f"DROP INDEX {index}")
-        old.execute("DROP TABLE forgotten")
-        old.execute("CREATE INDEX workers_by_job ON workers (job_id) WHERE is_gone = 0")
-        old.execute("PRAGMA user_version = 2")
+        for statement in [each for number, lacking in LATER.items() if number >= written for each in lacking]:
+            old.execute(statement)
+        old.execute(f"PRAGMA user_version = {written}")
 
     SqliteLedger(paths[0]).close()
 
@@ -741,6 +803,7 @@ def test_the_file_refuses_counts_that_do_not_add_up(tmp_path: Path):
 
 NAMES = ["a", "b", "c"]
 CONTENTS = ["1", "2"]
+KEY_NAMES = ["k", "l"]
 
 
 def everything(ledger: Ledger) -> dict[str, Any]:
@@ -762,6 +825,7 @@ def everything(ledger: Ledger) -> dict[str, Any]:
         "segments": [list(ledger.segments(each.id)) for each in jobs],
         "workers": [list(ledger.workers(each.id)) for each in jobs],
         "deaths": [list(ledger.deaths(each.id)) for each in jobs],
+        "keys": [ledger.keyed_job(name, key) for name in ["api", *NAMES] for key in KEY_NAMES],
     }
 
 
@@ -831,13 +895,18 @@ class TwoTellers(RuleBasedStateMachine):
         self.tell(lambda ledger: ledger.delete_api(name))
 
     @precondition(lambda self: self.memory.versions())
-    @rule(target=jobs, data=st.data(), config=st.none() | st.dictionaries(st.text(), st.integers() | st.text()))
-    def add_job(self, data: st.DataObject, config: Any) -> str:
+    @rule(
+        target=jobs,
+        data=st.data(),
+        config=st.none() | st.dictionaries(st.text(), st.integers() | st.text()),
+        key=st.none() | st.builds(SubmissionKey.of, st.sampled_from(KEY_NAMES), st.sampled_from([b"", b"{}"])),
+    )
+    def add_job(self, data: st.DataObject, config: Any, key: SubmissionKey | None) -> str:
         self.number += data.draw(st.sampled_from([-1, -1, 1])) * data.draw(st.integers(1, 2**16))
         of = data.draw(st.sampled_from(list(self.memory.versions())))
         added = job(self.number, of.api_name, config=config, api_id=of.api_id)
         if self.memory.job(added.id) is None:
-            self.tell(lambda ledger: ledger.add_job(added, SEGMENTS))
+            self.tell(lambda ledger: ledger.add_job(added, SEGMENTS, key))
         return added.id
 
     @rule(job_id=jobs, status=st.sampled_from(JobStatus), reason=st.none() | st.text(), failed=st.integers(0, 5))

@@ -191,6 +191,8 @@ def test_a_worker_over_its_limit_is_ended_alone(limiting: OperatorProcess) -> No
     log = limiting.log(job)
     assert log.count("ran out of memory: it is limited to 100Mi (compute.mem), while it processed batch") == 3
     assert log.count("given up after 3 deaths") == 1
+    failure = limiting.http.get(f"/api/{job}/failures").json()
+    assert ("OutOfMemory", 7, 3) == (failure["type"], failure["first_item"], failure["attempts"])
 
 
 def test_what_a_worker_has_started_counts_as_its_own(limiting: OperatorProcess) -> None:

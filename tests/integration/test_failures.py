@@ -1,5 +1,6 @@
 """What goes wrong in the user's code or project: each with a message, nothing left running, the operator healthy."""
 
+import json
 from collections.abc import Callable
 
 import psutil
@@ -148,6 +149,17 @@ def test_a_batch_that_kills_its_worker_is_given_up_alone(operator: OperatorProce
     log = operator.log(job)
     assert [log.count(f"(death {number} of 3)") for number in (1, 2)] == [1, 1]
     assert log.count("given up after 3 deaths") == 1
+    (failure,) = [json.loads(line) for line in operator.http.get(f"/api/{job}/failures?follow=true").text.splitlines()]
+    assert {
+        "batch_id": failure["batch_id"],
+        "first_item": 37,
+        "items": 1,
+        "type": "WorkerDied",
+        "message": "its worker exited with code 3",
+        "attempts": 3,
+    } == failure
+    items = operator.http.get(f"/api/{job}/failures?items=true&follow=true")
+    assert {"batch_id": failure["batch_id"], "items": [37]} == items.json()
 
 
 def test_a_hook_that_raises_is_a_worker_error_and_runs_once(operator: OperatorProcess) -> None:

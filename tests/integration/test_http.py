@@ -347,9 +347,33 @@ def test_failures_name_their_batch_and_what_was_raised(server: OperatorProcess, 
 
     assert response.headers["content-type"] == "application/x-ndjson"
     (failure,) = [json.loads(line) for line in response.text.splitlines()]
-    assert set(failure) == {"batch_id", "type", "message", "traceback"}
+    assert set(failure) == {
+        "batch_id",
+        "first_item",
+        "items",
+        "type",
+        "message",
+        "traceback",
+        "attempts",
+        "worker",
+        "time",
+    }
     assert (failure["type"], failure["message"]) == ("ValueError", "as asked")
-    assert failure["batch_id"] in server.log(ended_job)
+    assert (failure["first_item"], failure["items"], failure["attempts"]) == (3, 1, 1)
+    assert f"{failure['worker']}:INFO:processing batch {failure['batch_id']}" in server.log(ended_job)
+    status = server.status(ended_job)
+    assert status["start_time"] < failure["time"] < status["end_time"]
+
+
+def test_the_items_of_failed_batches_are_lines(server: OperatorProcess, ended_job: str):
+    (failure,) = server.http.get(f"/api/{ended_job}/failures").text.splitlines()
+    response = server.http.get(f"/api/{ended_job}/failures?items=true")
+
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert [{"batch_id": json.loads(failure)["batch_id"], "items": ["fail"]}] == [
+        json.loads(line) for line in response.text.splitlines()
+    ]
+    assert refusal(server.http.get(f"/api/{ended_job}/failures?items=some")) == (400, "request.invalid")
 
 
 def test_the_log_is_text(server: OperatorProcess, ended_job: str):

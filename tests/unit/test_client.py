@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 
 import pytest
-from stub_operator import Refusal, StubOperator, cut_off
+from stub_operator import Refusal, StubOperator, Then, cut_off
 
 from cortex.client import OperatorClient
 from cortex.domain.errors import (
@@ -159,6 +159,76 @@ def test_nobody_there() -> None:
 
     assert f"no operator answers at `{operator.address}`" in str(error.value)
     assert "hint: check that it runs there" in str(error.value)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What it would have waited."""
+    pauses: list[float] = []
+    monkeypatch.setattr("cortex.client.time.sleep", pauses.append)
+    return pauses
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+def test_a_submission_whose_connection_is_lost_is_sent_again_with_its_key(
+    operator: StubOperator, client: OperatorClient, pauses: list[float]
+) -> None:
+    operator.answers["POST /iris"] = Then(hang_up, cut_off(b'{"job'), {"job_id": "1"})
+
+    submitted = client.submit("http://h/iris", b"{}")
+
+    assert ({"job_id": "1"}, 2) == (submitted, len(pauses))
+    assert [b"{}"] * 3 == [request.body for request in operator.requests]
+    assert len({request.headers["Idempotency-Key"] for request in operator.requests}) == 1
+
+
+def test_a_submission_that_is_lost_again_and_again_is_given_up(
+    operator: StubOperator, client: OperatorClient, pauses: list[float]
+) -> None:
+    operator.answers["POST /iris"] = hang_up
+
+    with pytest.raises(OperatorUnreachable, match="went away in the middle"):
+        client.submit("http://h/iris", b"{}")
+
+    assert (3, 2) == (len(operator.requests), len(pauses))
+
+
+def test_that_an_operator_is_gone_for_good_hides_not_that_it_may_have_the_job(
+    operator: StubOperator, client: OperatorClient, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.answers["POST /iris"] = hang_up
+    elsewhere = StubOperator()
+    with elsewhere:
+        pass  # its port is free again
+    addresses = iter([operator.address])
+    monkeypatch.setattr(client, "_url", lambda path: next(addresses, elsewhere.address) + path)
+
+    with pytest.raises(OperatorUnreachable, match="went away in the middle"):
+        client.submit("http://h/iris", b"{}")
+
+    assert (1, 2) == (len(operator.requests), len(pauses))
+
+
+def test_a_submission_that_nobody_hears_is_not_sent_again(pauses: list[float]) -> None:
+    with StubOperator() as operator:
+        pass
+
+    with OperatorClient(operator.address) as client, pytest.raises(OperatorUnreachable, match="no operator answers"):
+        client.submit("http://h/iris", b"{}")
+
+    assert pauses == []
+
+
+def test_every_submission_has_a_key_of_its_own(operator: StubOperator, client: OperatorClient) -> None:
+    operator.answers["POST /iris"] = {"job_id": "1"}
+
+    for _ in range(2):
+        client.submit("http://h/iris", b"{}")
+
+    assert len({request.headers["Idempotency-Key"] for request in operator.requests}) == 2
 
 
 def test_an_operator_that_goes_away_mid_stream(operator: StubOperator, client: OperatorClient) -> None:

@@ -11,7 +11,8 @@ import click
 from cortex.answers import ApiSummary, JobFacts
 from cortex.cli.connection import Connection, connect, connect_to_all
 from cortex.cli.options import environment_option, output_option, write_json
-from cortex.cli.views import api_view, apis_view, has_ended, job_line, job_view, shown_jobs
+from cortex.cli.tables import hints
+from cortex.cli.views import api_view, apis_view, failed_count, has_ended, job_line, job_view, shown_jobs
 from cortex.cli.watch import Look, watch
 from cortex.domain.errors import CortexError
 
@@ -45,7 +46,7 @@ def _what_to_look_at(api_name: str | None, job_id: str | None, environment_name:
     connection = connect(environment_name)
     if job_id is None:
         return partial(_look_at_api, connection, api_name)
-    return partial(_look_at_job, connection, connection.api(api_name)["endpoint"], job_id)
+    return partial(_look_at_job, connection, connection.api(api_name), job_id)
 
 
 def _look_at_environments(connections: list[Connection]) -> Look:
@@ -93,12 +94,15 @@ def _look_at_api(connection: Connection, name: str) -> Look:
     )
 
 
-def _look_at_job(connection: Connection, endpoint: str, job_id: str) -> Look:
-    job = connection.client.job(endpoint, job_id)
+def _look_at_job(connection: Connection, api: ApiSummary, job_id: str) -> Look:
+    job = connection.client.job(api["endpoint"], job_id)
     status = job["job_status"]
+    text = job_view(job, datetime.now(UTC))
+    if failed_count(status):
+        text += "\n\n" + hints([(connection.command(f"failures {api['name']} {job_id}"), "why batches failed")])
     return Look(
         answer=job,
-        text=job_view(job, datetime.now(UTC)),
+        text=text,
         lines=[job_line(status), *_reason(status)],
         is_last=has_ended(status),
     )

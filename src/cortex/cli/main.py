@@ -20,6 +20,7 @@ COMMANDS = {
     "submit": "Submit a job to an API.",
     "logs": "Print the log of a job, and follow it while the job runs.",
     "results": "Print the results of a job as JSON lines.",
+    "failures": "Show why batches of a job failed, or print their items.",
     "delete": "Delete an API, or stop one of its jobs.",
     "env": "Manage the operators that this command line knows.",
     "cluster": "Start, describe and stop the operator.",

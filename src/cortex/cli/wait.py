@@ -28,8 +28,11 @@ def wait_for_job(connection: Connection, api: ApiSummary, job_id: str) -> None:
             show(job)
     if job["status"] != JobStatus.SUCCEEDED:
         reason = f": {job['status_reason']}" if job.get("status_reason") else ""
-        command = connection.command(f"logs {api['name']} {job_id}")
-        raise JobFailed(f"job `{job_id}` ended: {status_text(job)}{reason}", hint=f"`{command}` shows its log")
+        which = f"{api['name']} {job_id}"
+        hint = f"`{connection.command(f'logs {which}')}` shows its log"
+        if failed_count(job):
+            hint += f", `{connection.command(f'failures {which}')}` why batches failed"
+        raise JobFailed(f"job `{job_id}` ended: {status_text(job)}{reason}", hint=hint)
 
 
 class TerseProgress:

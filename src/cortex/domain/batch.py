@@ -23,7 +23,7 @@ class EntryKind(IntEnum):
     """What the bytes of a result entry are."""
 
     ROWS = 0  # JSON lines
-    FAILURE = 1  # one JSON object: type, message, traceback
+    FAILURE = 1  # one JSON object: type, message, traceback, at_ns, pid
 
 
 class ResultEntry(NamedTuple):

@@ -17,7 +17,8 @@ CortexError
 ├── Conflict                  right in itself, but not in the present state
 │   ├── JobNotInProgress
 │   ├── EndpointTaken
-│   └── UploadOutOfStep
+│   ├── UploadOutOfStep
+│   └── IdempotencyKeyReused
 ├── TooLarge
 ├── Overloaded                the operator has too much to do at the moment
 ├── StorageFull               the operator's disk has no room for what was sent
@@ -149,6 +150,12 @@ class UploadOutOfStep(Conflict):
     code = "upload.out_of_step"
 
 
+class IdempotencyKeyReused(Conflict):
+    """The key was used for another request before."""
+
+    code = "submission.key_reused"
+
+
 class TooLarge(CortexError):
     """The request is too large."""
 
@@ -207,3 +214,14 @@ class FileChanged(FilesError):
     """A file is not what it was when it was listed."""
 
     code = "files.changed"
+
+
+def errors_by_code() -> dict[str, type[CortexError]]:
+    """Give every error by its code."""
+    found: dict[str, type[CortexError]] = {}
+    waiting = [CortexError]
+    while waiting:
+        error = waiting.pop()
+        found[error.code] = error
+        waiting.extend(error.__subclasses__())
+    return found

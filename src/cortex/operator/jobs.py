@@ -121,7 +121,7 @@ class Jobs(EngineListener):
             status=JobStatus.ENQUEUING,
             created_at_ns=self.now_ns(),
         )
-        self.ledger.add_job(job, segments)
+        self.ledger.add_job(job, segments, submission.key)
         self._event(self.recorded, job)
         return job
 

@@ -2,23 +2,24 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cortex.configuration import BatchApi
 from cortex.domain.batch import BatchState
-from cortex.domain.errors import JobNotInProgress
-from cortex.domain.identity import batch_id
+from cortex.domain.errors import IdempotencyKeyReused, JobNotInProgress
 from cortex.domain.job import Job
+from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.datasets import Datasets
 from cortex.operator.deployments import Deployed, Deployments
+from cortex.operator.failures import failed_items, failure_lines, place_of
 from cortex.operator.jobs import Jobs, Preparation
 from cortex.operator.status import job_status, rfc3339
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
-from cortex.storage.results import read_endings, read_failures, read_rows
+from cortex.storage.results import read_endings, read_rows
 from cortex.storage.segments import ended_prefix
 
 
@@ -76,6 +77,23 @@ class Operator:
             except JobNotInProgress:  # its end is being recorded
                 self.jobs.watch(job_id, partial(one_ended, job_id))
 
+    def submitted_before(self, api_name: str, key: SubmissionKey) -> Job | None:
+        """Give the Job that this request has become before, as its answer described it.
+
+        Raises IdempotencyKeyReused where it was another request that had this key.
+        """
+        found = self.ledger.keyed_job(api_name, key.name)
+        if found is None:
+            return None
+        job, earlier = found
+        if earlier != key:
+            raise IdempotencyKeyReused(
+                f"the key `{key.name}` was used for another request before, which is job `{job.id}`",
+                hint="use a new key for each job",
+            )
+        # What its files gave was not known at first.
+        return job if job.source is None else replace(job, total_batch_count=0)
+
     def describe_job(self, job: Job) -> dict[str, Any]:
         """Describe where a Job stands, for users."""
         status = job_status(job, self.jobs.counts(job), self.jobs.work_done(job), self.jobs.roll_call(job))
@@ -111,18 +129,19 @@ class Operator:
         return ended_prefix(self.jobs.folder(job.id), self.ledger.segments(job.id), first)
 
     def failures(self, job: Job, first: int, end: int) -> Iterator[bytes]:
-        """Give the Batches in which predict raised, and what, as JSON lines. May be used from any thread."""
-        for batch, failure in read_failures(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end):
-            yield json.dumps({"batch_id": batch_id(job.id, batch), **failure}).encode() + b"\n"
+        """Give why each failed Batch has failed, as JSON lines. May be used from any thread."""
+        return failure_lines(job, self.jobs.folder(job.id), self.ledger, first, end)
+
+    def failed_items(self, job: Job, first: int, end: int) -> Iterator[bytes]:
+        """Give the items of each failed Batch, as JSON lines. May be used from any thread."""
+        return failed_items(job, self.jobs.folder(job.id), self.ledger, first, end)
 
     def manifest(self, job: Job, first: int, end: int) -> Iterator[bytes]:
         """Give how each Batch has ended and what it left, as JSON lines. May be used from any thread."""
         for batch, state, entry in read_endings(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end):
             has_succeeded = state in (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
             line: dict[str, Any] = {
-                "batch_id": batch_id(job.id, batch),
-                "first_item": batch * job.batch_size,
-                "items": min(job.batch_size, job.item_count - batch * job.batch_size),
+                **place_of(job, batch),
                 "status": "succeeded" if has_succeeded else "failed",
                 "rows": entry.rows if entry and has_succeeded else 0,
             }

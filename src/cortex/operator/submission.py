@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cortex.domain.batch import MAX_REQUEST_BYTES
 from cortex.domain.errors import InvalidSubmission, TooLarge
 from cortex.domain.source import FileSource, SourceKind
+from cortex.domain.submission_key import SubmissionKey
 from cortex.enqueuing.cut import BatchTooLarge, join_batches
 from cortex.files.address import read_address
 from cortex.files.globs import Globs
@@ -35,6 +36,7 @@ class Submission:
     item_count: int = 0
     batches: Sequence[bytes] = ()
     source: FileSource | None = None  # where the items come from, if not from the request
+    key: SubmissionKey | None = None  # by which it is known when it is sent again
 
 
 class _Section(BaseModel):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
+from cortex.domain.submission_key import SubmissionKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,17 @@ class Ledger(Protocol):
     def delete_api(self, api_name: str) -> None:
         """Forget an API, its versions and its Jobs. Durable."""
 
-    def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
-        """Write down a new Job and the Segments of its dataset, together. Durable: it may be acknowledged now."""
+    def add_job(self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None = None) -> None:
+        """Write down a new Job, the Segments of its dataset and its key, together. Durable: it may be acknowledged now.
+
+        Raises ValueError, and changes nothing, when its API has a Job with a key of this name.
+        """
+
+    def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
+        """Give the Job of an API that was submitted with a key of this name, and the key.
+
+        Both are forgotten together.
+        """
 
     def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
         """Write down the next Segment of a Job that is being enqueued, and give the Job with what it has now.
@@ -171,6 +181,12 @@ def check_move(job: Job | None, job_id: str, status: JobStatus, counts: Counts |
         raise ValueError(f"job {job_id} cannot move from {job.status} to {status}")
     if status.is_final != (counts is not None):
         raise ValueError("counts are written with a final status, and only with one")
+
+
+def check_key(present: tuple[Job, SubmissionKey] | None) -> None:
+    """Raise ValueError where a Job has this key already."""
+    if present is not None:
+        raise ValueError(f"job {present[0].id} has this key")
 
 
 def check_publication(job: Job | None, job_id: str, last: SegmentRange | None, next_one: SegmentRange) -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move, check_publication
+from cortex.domain.submission_key import SubmissionKey
+from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_key, check_move, check_publication
 
 
 class MemoryLedger(Ledger):
@@ -19,6 +20,7 @@ class MemoryLedger(Ledger):
         self._jobs: dict[str, Job] = {}
         self._segments: dict[str, list[SegmentRange]] = {}
         self._cursors: dict[str, Mapping[str, Any]] = {}
+        self._keys: dict[str, SubmissionKey] = {}
         self._workers: dict[str, WorkerRecord] = {}
         self._gone: set[str] = set()
         self._deaths: dict[tuple[str, int], Death] = {}
@@ -56,9 +58,16 @@ class MemoryLedger(Ledger):
         self._deployed.pop(api_name, None)
         self._versions = {key: version for key, version in self._versions.items() if version.api_name != api_name}
 
-    def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
+    def add_job(self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None = None) -> None:
+        if key is not None:
+            check_key(self.keyed_job(job.api_name, key.name))
+            self._keys[job.id] = key
         self._jobs[job.id] = job
         self._segments[job.id] = list(segments)
+
+    def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
+        keyed = ((self._jobs[job_id], key) for job_id, key in self._keys.items() if key.name == key_name)
+        return next((found for found in keyed if found[0].api_name == api_name), None)
 
     def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
         job = self._jobs.get(job_id)
@@ -102,6 +111,7 @@ class MemoryLedger(Ledger):
         self._newest_forgotten = min(job_id, self._newest_forgotten or job_id)
         del self._jobs[job_id], self._segments[job_id]
         self._cursors.pop(job_id, None)
+        self._keys.pop(job_id, None)
         self._workers = {name: record for name, record in self._workers.items() if record.job_id != job_id}
         self._deaths = {key: death for key, death in self._deaths.items() if key[0] != job_id}
 

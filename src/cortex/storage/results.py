@@ -5,10 +5,12 @@ and byte) the one with the higher token counts; an entry whose checksum does not
 power failure and counts as absent.
 """
 
+import heapq
 import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -22,6 +24,7 @@ from cortex.storage.segments import States
 
 _MAX_OPEN_PARTS: Final = 64
 _ENTRIES_AT_ONCE: Final = 65536
+_FAILED_AT_ONCE: Final = 100_000
 _ENTRY_TYPE: Final = np.dtype(ENTRY_FIELDS)
 _KINDS: Final = {BatchState.SUCCEEDED_WITH_ROWS: EntryKind.ROWS, BatchState.FAILED: EntryKind.FAILURE}
 
@@ -56,6 +59,37 @@ def read_failures(
                 yield batch, json.loads(data)
 
 
+def read_failed(
+    folder: JobFolder, segment: SegmentRange, first: int, end: int
+) -> Iterator[tuple[int, BatchState, dict[str, Any] | None]]:
+    """Give number, state and failure of every failed Batch of a Segment, in input order, in little memory.
+
+    One that was given up has no failure, and neither has one whose failure could not be stored.
+    """
+    failed, given_up = _failed(folder, segment, first, end)
+    groups = np.split(failed, range(_FAILED_AT_ONCE, len(failed), _FAILED_AT_ONCE))
+    raised = (
+        (batch, BatchState.FAILED, None if data is None else json.loads(data))
+        for group in groups
+        for batch, data in _read_batches(folder, group, EntryKind.FAILURE)
+    )
+    yield from heapq.merge(raised, ((int(batch), BatchState.GIVEN_UP, None) for batch in given_up), key=itemgetter(0))
+
+
+def failed_batches(folder: JobFolder, segment: SegmentRange, first: int, end: int) -> Iterator[int]:
+    """Give the number of every failed Batch of a Segment, in input order; nothing else is read."""
+    yield from map(int, np.sort(np.concatenate(_failed(folder, segment, first, end))))
+
+
+def _failed(
+    folder: JobFolder, segment: SegmentRange, first: int, end: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Give the Batches in which predict raised, and those that were given up, as of one moment."""
+    begin, stop = max(first, segment.first), min(end, segment.end)
+    states = np.frombuffer(States(folder, segment).read(begin, stop) if begin < stop else b"", np.uint8)
+    return np.flatnonzero(states == BatchState.FAILED) + begin, np.flatnonzero(states == BatchState.GIVEN_UP) + begin
+
+
 def read_endings(
     folder: JobFolder, segments: Sequence[SegmentRange], first: int = 0, end: int | None = None
 ) -> Iterator[tuple[int, BatchState, ResultEntry | None]]:
@@ -86,12 +120,18 @@ def _read(
     if first >= end:
         return
     states = np.frombuffer(States(folder, segment).read(first, end), np.uint8)
-    wanted = np.flatnonzero(states == state) + first
+    yield from _read_batches(folder, np.flatnonzero(states == state) + first, _KINDS[state])
+
+
+def _read_batches(
+    folder: JobFolder, wanted: npt.NDArray[np.intp], kind: EntryKind
+) -> Iterator[tuple[int, bytes | None]]:
+    """Give what these Batches, which have ended, left; None where no entry is intact."""
     if not len(wanted):
         return
     # The states were read first, so every Batch that is wanted has its entry by now.
     indexes = sorted(folder.workers.glob("*.index"))
-    entries, parts = _entries(indexes, [_KINDS[state]], first, end)
+    entries, parts = _entries(indexes, [kind], int(wanted[0]), int(wanted[-1]) + 1)
     starts = np.searchsorted(entries["batch"], wanted, "left").tolist()
     ends = np.searchsorted(entries["batch"], wanted, "right").tolist()
     with _OpenParts(indexes) as open_parts:

@@ -67,6 +67,14 @@ CREATE TABLE segments (
     PRIMARY KEY (job_id, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE submission_keys (
+    api_name TEXT NOT NULL,
+    name TEXT NOT NULL,
+    job_id TEXT NOT NULL UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
+    body_sha256 TEXT NOT NULL CHECK (length(body_sha256) = 64),
+    PRIMARY KEY (api_name, name)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE workers (
     worker TEXT PRIMARY KEY,
     job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,

@@ -10,8 +10,9 @@ from typing import Any, Final
 from cortex.domain.errors import StartRefused
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.source import FileSource
+from cortex.domain.submission_key import SubmissionKey
 from cortex.storage.files import disk_full
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_move, check_publication
+from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_key, check_move, check_publication
 
 _UPGRADES: Final = (
     "ALTER TABLE jobs ADD COLUMN source TEXT; ALTER TABLE segments ADD COLUMN cursor TEXT;",
@@ -22,6 +23,15 @@ _UPGRADES: Final = (
     CREATE TABLE forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), newest_job_id TEXT NOT NULL) STRICT;
     DROP INDEX workers_by_job;
     CREATE INDEX workers_by_job ON workers (job_id);
+    """,
+    """
+    CREATE TABLE submission_keys (
+        api_name TEXT NOT NULL,
+        name TEXT NOT NULL,
+        job_id TEXT NOT NULL UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
+        body_sha256 TEXT NOT NULL CHECK (length(body_sha256) = 64),
+        PRIMARY KEY (api_name, name)
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 """What makes a ledger of each earlier schema one of the next; `schema.sql` is the last."""
@@ -138,8 +148,10 @@ class SqliteLedger(Ledger):
             db.execute("DELETE FROM apis WHERE name = ?", (api_name,))
             db.execute("DELETE FROM versions WHERE api_name = ?", (api_name,))
 
-    def add_job(self, job: Job, segments: Sequence[SegmentRange]) -> None:
+    def add_job(self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None = None) -> None:
         with self._transaction(durable=True) as db:
+            if key is not None:
+                check_key(self.keyed_job(job.api_name, key.name))
             db.execute(
                 "INSERT INTO jobs (id, api_name, api_id, workers, config, source, batch_size, item_count,"
                 " total_batch_count, status, created_at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -161,6 +173,15 @@ class SqliteLedger(Ledger):
                 "INSERT INTO segments (job_id, number, first, count) VALUES (?, ?, ?, ?)",
                 [(job.id, segment.number, segment.first, segment.count) for segment in segments],
             )
+            if key is not None:
+                row = (job.api_name, key.name, job.id, key.body_sha256)
+                db.execute("INSERT INTO submission_keys VALUES (?, ?, ?, ?)", row)
+
+    def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
+        query = "SELECT job_id, body_sha256 FROM submission_keys WHERE api_name = ? AND name = ?"
+        row = self._db.execute(query, (api_name, key_name)).fetchone()
+        job = self.job(row["job_id"]) if row else None
+        return (job, SubmissionKey(name=key_name, body_sha256=row["body_sha256"])) if job else None
 
     def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
         with self._transaction(durable=False) as db:

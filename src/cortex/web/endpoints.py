@@ -19,6 +19,7 @@ from cortex.storage.ledger import Version
 from cortex.web import streams
 from cortex.web.body import Intake
 from cortex.web.connections import while_connected
+from cortex.web.idempotency import Turns, submission_key
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _SMALL_BYTES: Final = 64 * 1024
@@ -40,6 +41,7 @@ class Endpoints:
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
         self._intake = Intake()
+        self._turns = Turns()
 
     async def __call__(self, request: Request) -> Response:
         """Find the API, and what is asked of it."""
@@ -79,7 +81,8 @@ class Endpoints:
         if what == "logs":
             return _stream(request, streams.log(self._operator, job, follow=follow), "text/plain")
         operator = self._operator
-        read = {"results": operator.rows, "failures": operator.failures, "manifest": operator.manifest}.get(what)
+        failures = operator.failed_items if _is_true(request, "items") else operator.failures
+        read = {"results": operator.rows, "failures": failures, "manifest": operator.manifest}.get(what)
         if read is None:
             raise RouteNotFound(f"a job has no `{what}`; it has results, failures, a manifest and logs")
         return _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
@@ -92,6 +95,13 @@ class Endpoints:
         submission = await _run(body, read_submission, body)
         if _is_true(request, "dryRun"):
             return await self._try_out(request, submission)
+        key = await _run(body, submission_key, request, body)
+        async with self._turns.turn(request, version.api_name, key):
+            if key is not None and (job := self._operator.submitted_before(version.api_name, key)):
+                return JSONResponse(submitted(job))
+            return await self._record(request, version, body, replace(submission, key=key))
+
+    async def _record(self, request: Request, version: Version, body: bytes, submission: Submission) -> Response:
         jobs, datasets = self._operator.jobs, self._operator.datasets
         if submission.source:
             await while_connected(request, datasets.check(submission.source))

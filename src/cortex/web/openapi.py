@@ -60,10 +60,22 @@ _JOB_ID: Final = {"jobID": {"schema": {"type": "string"}, "description": "A job,
 _FOLLOW: Final = {
     "follow": {"schema": {"type": "boolean", "default": False}, "description": "Go on until the job has ended."}
 }
+_ITEMS: Final = {
+    "items": {
+        "schema": {"type": "boolean", "default": False},
+        "description": "Give the items of the failed batches instead: each line FailedItems.",
+    }
+}
 _DRY_RUN: Final = {
     "dryRun": {"schema": {"type": "boolean", "default": False}, "description": "Say what would be processed, only."}
 }
 _UPLOAD_OFFSET: Final = {"Upload-Offset": {"required": True, "schema": {"type": "integer", "minimum": 0}}}
+_IDEMPOTENCY_KEY: Final = {
+    "Idempotency-Key": {
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "description": "Sent again with the same key, the same request is the same job.",
+    }
+}
 _DEPLOYMENT: Final = {
     "type": "object",
     "required": ["config", "project"],
@@ -151,8 +163,9 @@ OPERATIONS: Final = (
         path="/{endpoint}",
         summary="Submit a job",
         answers={200: (_JSON, {"anyOf": [_ref("Submitted"), _ref("DryRun")]})},
-        errors=(400, 404, 413, 503, 507),
+        errors=(400, 404, 409, 413, 503, 507),
         query=_DRY_RUN,
+        headers=_IDEMPOTENCY_KEY,
         body=(_JSON, _ref("JobRequest")),
     ),
     Operation(
@@ -184,11 +197,11 @@ OPERATIONS: Final = (
             summary=summary,
             answers={200: _text(media_type)},
             errors=(400, 404),
-            query=_FOLLOW,
+            query=_FOLLOW | (_ITEMS if what == "failures" else {}),
         )
         for what, media_type, summary in (
             ("results", _LINES, "Read the rows that predict returned, in the order of the items"),
-            ("failures", _LINES, "Read which batches failed, and why"),
+            ("failures", _LINES, "Read which batches failed, and why: each line a Failure"),
             ("manifest", _LINES, "Read how each batch has ended"),
             ("logs", _TEXT, "Read the log"),
         )
@@ -267,6 +280,8 @@ def _schemas() -> dict[str, Any]:
         answers.Jobs,
         answers.Submitted,
         answers.DryRun,
+        answers.Failure,
+        answers.FailedItems,
         answers.Message,
         answers.UploadState,
         answers.Error,

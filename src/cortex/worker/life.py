@@ -172,7 +172,13 @@ class Worker:
         return BatchState.SUCCEEDED_WITH_ROWS
 
     def _keep_failure(self, batch: int, error: BaseException) -> None:
-        failure = {"type": type(error).__name__, "message": str(error), "traceback": _traceback(error)}
+        failure = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": _traceback(error),
+            "at_ns": time.time_ns(),
+            "pid": os.getpid(),
+        }
         data = json.dumps(failure).encode() + b"\n"
         try:
             self._rows.append(batch, self._token, EntryKind.FAILURE, data, 1)

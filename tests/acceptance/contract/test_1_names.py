@@ -131,7 +131,18 @@ def test_an_environment_is_a_name_for_an_address(user: User, operator: OperatorP
 
 def test_every_command_takes_the_name_of_an_environment(at_operator: AtOperator) -> None:
     """The server is the *operator* …: `-e/--env NAME`."""
-    commands = ["deploy", "get", "logs", "submit", "results", "delete", "version", "cluster up", "cluster down"]
+    commands = [
+        "deploy",
+        "get",
+        "logs",
+        "submit",
+        "results",
+        "failures",
+        "delete",
+        "version",
+        "cluster up",
+        "cluster down",
+    ]
 
     missing = [each for each in commands if "-e, --env NAME" not in at_operator.out(*each.split(), "--help")]
 
