@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +97,17 @@ def begin(start_operator: Callable[..., OperatorProcess], tmp_path: Path) -> Cal
     return begin
 
 
+DEBUGGER = """
+import ctypes, os, sys
+pid = int(sys.argv[1])
+attached = ctypes.CDLL(None).ptrace(16, pid, 0, 0)  # PTRACE_ATTACH
+if attached == 0:
+    os.waitpid(pid, 0)
+print(attached, flush=True)
+sys.stdin.read()
+"""
+
+
 def stop(process: psutil.Process) -> None:
     """Stop a process; when this returns, it does nothing any more."""
     process.suspend()
@@ -112,6 +125,24 @@ def test_a_worker_that_is_stopped_is_killed_and_its_batch_runs_elsewhere(begin: 
     said = f"worker pid-{story.worker.pid} was stopped for 1 s and killed while it processed batch"
     assert f"{said} {batch_id(story.job, 3)}: it goes back to the queue" in story.operator.log(story.job)
     assert story.worker not in story.operator.worker_processes()
+
+
+def test_a_worker_that_a_debugger_holds_gives_its_batch_back_though_nobody_can_reap_it(
+    begin: Callable[[str], Story],
+) -> None:
+    story = begin(WAITER)
+    command = [sys.executable, "-c", DEBUGGER, str(story.worker.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as debugger:
+        assert debugger.stdout is not None
+        if debugger.stdout.readline() != "0\n":
+            pytest.skip("this kernel lets nobody attach")
+
+        story.gate.touch()
+
+        story.assert_nothing_is_lost()
+        said = f"worker pid-{story.worker.pid} was stopped for 1 s and killed while it processed batch"
+        assert f"{said} {batch_id(story.job, 3)}: it goes back to the queue" in story.operator.log(story.job)
+        assert psutil.STATUS_ZOMBIE == story.worker.status()
 
 
 def test_a_supervisor_that_is_stopped_is_killed_with_its_workers_and_replaced(begin: Callable[[str], Story]) -> None:

@@ -67,9 +67,10 @@ class Story:
             places=Places(millicores=2000, mem_bytes=2**30, devices=gpus, most_workers=256),
         )
 
-    def connect(self, pid: int = 1, *workers: Frame) -> Peer:
+    def connect(self, pid: int = 1, *workers: Frame, beats: bool = True) -> Peer:
         peer = Peer()
-        self.engine.supervisor_connected(peer, {"supervisor": "s", "pid": pid, "workers": list(workers)})
+        hello = {"supervisor": "s", "pid": pid, "beats": beats, "workers": list(workers)}
+        self.engine.supervisor_connected(peer, hello)
         return peer
 
     def order(self, worker: str, **needs: int) -> None:
@@ -283,6 +284,30 @@ def test_a_supervisor_that_is_heard_now_and_then_is_left_alone(story: Story, ear
         for _ in range(4):  # one look before the deadline
             story.time_passes()
         beats(story, earlier)
+
+    earlier.communicate()  # it ends by itself
+    assert 0 == earlier.returncode
+
+
+def test_a_supervisor_that_is_silent_when_it_is_to_end_is_killed(
+    tmp_path: Path, earlier: subprocess.Popen[bytes]
+) -> None:
+    story = Story(tmp_path, keep_warm_seconds=0)
+
+    peer = story.connect(earlier.pid)
+    for _ in range(5):
+        story.time_passes()
+
+    assert ([{"type": "end"}], -9) == (peer.heard, earlier.wait())
+
+
+def test_a_supervisor_of_a_version_that_did_not_beat_is_left_alone(
+    story: Story, earlier: subprocess.Popen[bytes]
+) -> None:
+    story.connect(earlier.pid, beats=False)
+
+    for _ in range(9):  # more than the deadline
+        story.time_passes()
 
     earlier.communicate()  # it ends by itself
     assert 0 == earlier.returncode

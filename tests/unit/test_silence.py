@@ -103,6 +103,20 @@ def test_a_process_that_has_run_between_two_looks_was_not_stopped_all_along(tmp_
     assert [[], [], [], ["w"]] == found
 
 
+def test_a_process_is_dead_when_all_its_threads_are_and_nobody_has_reaped_it_since_the_last_look(
+    tmp_path: Path,
+) -> None:
+    stopped = Stopped(tmp_path)
+    for pid, states in enumerate(("ZZ", "ZS", "S"), start=1):
+        for thread, state in enumerate(states):
+            write_stat(tmp_path / str(pid) / "task", thread, state=state)
+    pids = {"dead": 1, "without its first thread": 2, "alive": 3, "gone": 99}
+
+    found = [stopped.look_for_dead(pids) for _ in range(2)]
+
+    assert [[], ["dead"]] == found
+
+
 def test_nobody_waits_to_offer_a_frame_to_a_peer_that_does_not_read() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

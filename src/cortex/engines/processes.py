@@ -48,6 +48,7 @@ class _Supervisor:
 
     name: str
     pid: int
+    beats: bool  # False of one that an earlier version of cortex has started: its silence means nothing
 
 
 @dataclass(slots=True)
@@ -214,7 +215,8 @@ class ProcessEngine(Engine):
     def supervisor_connected(self, connection: Connection, hello: Frame) -> None:
         """A supervisor introduces itself, as it does to every new operator."""
         self._heard.add(hello["pid"])
-        self._supervisors[connection] = _Supervisor(name=hello["supervisor"], pid=hello["pid"])
+        beats = hello.get("beats", False)
+        self._supervisors[connection] = _Supervisor(name=hello["supervisor"], pid=hello["pid"], beats=beats)
         if self._process is not None and self._process.pid == hello["pid"]:
             self._is_awaited = False
         for child in hello["workers"]:
@@ -238,11 +240,12 @@ class ProcessEngine(Engine):
 
     def _listen(self) -> None:
         """Kill a supervisor that has long been silent; what it leaves is seen to when its connection closes."""
-        self._is_listening = bool(self._supervisors)
+        supervisors = [*self._supervisors.values(), *self._ending.values()]  # who is told to end must hear it
+        self._is_listening = bool(supervisors)
         if self._is_listening:
             self.call_later(BEAT_SECONDS, self._listen)
         heard, self._heard = self._heard, set()
-        silent = {supervisor.pid for supervisor in self._supervisors.values()} - heard
+        silent = {supervisor.pid for supervisor in supervisors if supervisor.beats} - heard
         for pid in self._silence.look(silent, seconds=self.heartbeat_seconds):
             logger.warning("supervisor pid-%d was silent for %g s and is killed", pid, self.heartbeat_seconds)
             kill(pid)

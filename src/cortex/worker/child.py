@@ -51,6 +51,10 @@ class Child:
             "stopped_seconds": self.stopped_seconds,
         }
 
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.signal(signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the Worker and to all that it has started."""
         if self.pid is None:

@@ -100,6 +100,10 @@ class Template:
         """True of one that runs and may use only so much memory."""
         return self.mem_bytes > 0 and self.link.fileno() >= 0
 
+    def kill(self) -> None:
+        """Send the process SIGKILL; that it hangs up tells the rest."""
+        self.process.kill()
+
     def end(self) -> None:
         """End the process and what the import has started; the Workers that it has forked live on. May be repeated."""
         if self.link.fileno() >= 0:  # once: later the number may be another's

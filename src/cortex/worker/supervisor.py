@@ -133,23 +133,20 @@ class Supervisor:
         templates = {each.name: each for each in self._templates.values() if each.is_limited}
         limited = children | {name: template.process.pid for name, template in templates.items()}
         for name in self.memory.over_limit(limited) if limited else []:
-            if name in templates:
-                templates[name].process.kill()  # its Workers become fresh processes, of which each tells what befell it
-            else:
-                self._children[name].signal(signal.SIGKILL)
+            # The Workers of a Template become fresh processes, of which each tells what befell it.
+            (templates.get(name) or self._children[name]).kill()
 
     def _end_who_is_stopped(self) -> None:
         """Kill who is not let go on in time: a Worker must not hold its Lease, or a Template its Workers, for ever."""
         templates = {each.name: each for each in self._templates.values() if each.link.fileno() >= 0}
         pids = {child.worker: child.pid for child in self._children.values() if child.pid and child.exit_status is None}
+        for name in self._stopped.look_for_dead(pids):
+            self._exited(self._children[name], -signal.SIGKILL)
         pids |= {name: template.process.pid for name, template in templates.items()}
         for name in self._stopped.look(pids, seconds=self._heartbeat_seconds):
             for worker in templates[name].in_fork if name in templates else [name]:
                 self._children[worker].stopped_seconds = self._heartbeat_seconds
-            if name in templates:
-                templates[name].process.kill()
-            else:
-                self._children[name].signal(signal.SIGKILL)
+            (templates.get(name) or self._children[name]).kill()
 
     def _who_uses_memory(self) -> list[Child | Template]:
         return [*self._children.values(), *self._templates.values()]
@@ -160,7 +157,7 @@ class Supervisor:
         try:
             link = connect(self.channel)
             children = [child.describe() for child in self._children.values()]
-            hello = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid()}
+            hello = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid(), "beats": True}
             link.sendall(encode({**hello, "workers": children}))
         except OSError:
             return
@@ -360,7 +357,7 @@ class Supervisor:
     def _reap(self, wakeups: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             wakeups.recv(_READ_BYTES)
-        by_pid = {child.pid: child for child in self._children.values()}
+        by_pid = {child.pid: child for child in self._children.values() if child.exit_status is None}
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = found[0], os.waitstatus_to_exitcode(found[1])
