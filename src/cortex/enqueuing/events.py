@@ -115,7 +115,6 @@ Answer = Checked | Refused | Listed | AllListed
 Happening = FileBegun | Progress | SegmentCut | Restarted | Enqueued | EnqueuingFailed
 Event = Answer | Happening
 
-HAPPENINGS: Final = (FileBegun, Progress, SegmentCut, Restarted, Enqueued, EnqueuingFailed)
 LAST_WORDS: Final = (Checked, Refused, AllListed, Enqueued, EnqueuingFailed)
 
 _NAMES: Final[Mapping[type[Any], str]] = {

@@ -18,7 +18,6 @@ from cortex.domain.errors import CortexError, InvalidSubmission
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource
 from cortex.enqueuing.events import (
-    HAPPENINGS,
     LAST_WORDS,
     STREAMED_SEGMENT_BYTES,
     EnqueuingFailed,
@@ -131,7 +130,7 @@ class Enqueuers:
     async def _happenings(self, request: Request) -> AsyncGenerator[Happening, None]:
         async with aclosing(self._events("enqueue", request)) as events:
             async for event in events:
-                if isinstance(event, HAPPENINGS):
+                if isinstance(event, Happening):
                     yield event
 
     async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:

@@ -13,9 +13,9 @@ from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.events import (
-    Enqueued,
     EnqueuingFailed,
     FileBegun,
+    Happening,
     Listed,
     Progress,
     Restarted,
@@ -32,8 +32,6 @@ _RETRY_SECONDS: Final = 1.0
 _PROGRESS_LINE_SECONDS: Final = 10.0
 _NAMED_FILES: Final = 1000
 """So many files are named in a Job's log; of the others its progress lines tell."""
-
-Happening = FileBegun | Progress | SegmentCut | Restarted | Enqueued | EnqueuingFailed
 
 
 class Enqueuers(Protocol):
@@ -99,10 +97,6 @@ class JobEnqueuing:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def allowed_for(self, folder: JobFolder | None) -> tuple[Path, ...] | None:
-        """Give the folders that a Job may read: what was uploaded for it lies in its own."""
-        return self.allowed if self.allowed is None or folder is None else (*self.allowed, folder.root)
-
     async def _enqueue(self, job: Job, folder: JobFolder, done: Callable[[str | None], None]) -> None:
         try:
             failure = await self._follow(job, folder)
@@ -120,7 +114,9 @@ class JobEnqueuing:
             raise ValueError(f"job {job.id} has no files")
         resume = self._resume(job)
         append_line(folder.log, "enqueuing goes on" if resume else "started enqueuing batches to queue")
-        story = self.enqueuers.enqueue(job.source, folder, allowed=self.allowed_for(folder), resume=resume)
+        # What was uploaded for a Job lies in its own folder.
+        allowed = None if self.allowed is None else (*self.allowed, folder.root)
+        story = self.enqueuers.enqueue(job.source, folder, allowed=allowed, resume=resume)
         log = _EnqueuingLog(folder.log)
         async with aclosing(story) as happenings:
             async for happening in happenings:

@@ -41,20 +41,17 @@ def read_rows(
     Raises ResultDamaged when rows that must be there are not.
     """
     for segment in segments:
-        begin, stop = max(first, segment.first), segment.end if end is None else min(end, segment.end)
+        begin, stop = _overlap(segment, first, end)
         for batch, data in _read(folder, segment, BatchState.SUCCEEDED_WITH_ROWS, begin, stop):
             if data is None:
                 raise ResultDamaged(f"the rows of batch {batch} are damaged")
             yield data
 
 
-def read_failures(
-    folder: JobFolder, segments: Sequence[SegmentRange], first: int = 0, end: int | None = None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_failures(folder: JobFolder, segments: Sequence[SegmentRange]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Give number and failure (type, message, traceback) of every Batch in which predict raised, in input order."""
     for segment in segments:
-        begin, stop = max(first, segment.first), segment.end if end is None else min(end, segment.end)
-        for batch, data in _read(folder, segment, BatchState.FAILED, begin, stop):
+        for batch, data in _read(folder, segment, BatchState.FAILED, segment.first, segment.end):
             if data is not None:
                 yield batch, json.loads(data)
 
@@ -85,17 +82,17 @@ def _failed(
     folder: JobFolder, segment: SegmentRange, first: int, end: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Give the Batches in which predict raised, and those that were given up, as of one moment."""
-    begin, stop = max(first, segment.first), min(end, segment.end)
+    begin, stop = _overlap(segment, first, end)
     states = np.frombuffer(States(folder, segment).read(begin, stop) if begin < stop else b"", np.uint8)
     return np.flatnonzero(states == BatchState.FAILED) + begin, np.flatnonzero(states == BatchState.GIVEN_UP) + begin
 
 
 def read_endings(
-    folder: JobFolder, segments: Sequence[SegmentRange], first: int = 0, end: int | None = None
+    folder: JobFolder, segments: Sequence[SegmentRange], first: int, end: int
 ) -> Iterator[tuple[int, BatchState, ResultEntry | None]]:
     """Give number, state and result entry of every Batch that has ended, in input order; nothing else is read."""
     for segment in segments:
-        begin, stop = max(first, segment.first), segment.end if end is None else min(end, segment.end)
+        begin, stop = _overlap(segment, first, end)
         if begin >= stop:
             continue
         states = States(folder, segment).read(begin, stop)
@@ -111,6 +108,11 @@ def batches_without_rows(folder: JobFolder, segment: SegmentRange) -> list[int]:
     """Give the Batches that have succeeded with rows, but whose rows did not reach the disk before a power cut."""
     read = _read(folder, segment, BatchState.SUCCEEDED_WITH_ROWS, segment.first, segment.end)
     return [batch for batch, data in read if data is None]
+
+
+def _overlap(segment: SegmentRange, first: int, end: int | None) -> tuple[int, int]:
+    """Give which of the Batches from `first` (to `end`) a Segment holds: none where that is not below its end."""
+    return max(first, segment.first), segment.end if end is None else min(end, segment.end)
 
 
 def _read(
