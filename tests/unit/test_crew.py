@@ -1,15 +1,17 @@
 """How the workers of a job are counted, and what is said of those that wait for a place."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cortex.domain.job import Job, JobStatus
+from cortex.domain.job import JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine, Needs, WorkerOrder
 from cortex.operator.crew import Crew
-from cortex.operator.workers import Phase, WorkerSetup
+from cortex.operator.workers import Phase
 from cortex.storage.pages import write_lease
+from samples import JOB, SETUP
 
 MINUTE_NS = 60 * 10**9
 
@@ -36,32 +38,10 @@ class SmallEngine(Engine):
 
 
 def crew_of(workers: int, engine: Engine, folder: Path, *, places: int = 9) -> Crew:
-    job = Job(
-        id="67160ace060e3bfa",
-        api_name="api",
-        api_id="v1",
-        workers=workers,
-        config=None,
-        batch_size=1,
-        item_count=1,
-        total_batch_count=1,
-        status=JobStatus.RUNNING,
-        created_at_ns=1,
-    )
+    job = replace(JOB, id="67160ace060e3bfa", workers=workers, status=JobStatus.RUNNING)
     crew = Crew(job=job, folder=JobFolder(folder), engine=engine)
     crew.folder.workers.mkdir(parents=True)
-    setup = WorkerSetup(
-        python=Path(),
-        project=Path(),
-        predictor_path="predictor.py",
-        python_path=None,
-        config={},
-        job_spec={},
-        inherited={},
-        env={},
-        places=places,
-        needs=Needs(millicores=1000),
-    )
+    setup = replace(SETUP, places=places, needs=Needs(millicores=1000))
     crew.equip(setup, now_ns=0)
     return crew
 

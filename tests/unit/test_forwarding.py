@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from cortex.domain.job import Job, JobStatus
 from cortex.files.files import FileInfo, Files
 from cortex.operator.forwarding import Forwarding
 from cortex.operator.sinks import LogOf, LogSink, PartsSink, StdoutSink
+from samples import JOB
 
 PREFIX = "s3://logs/team"
 
@@ -63,18 +64,7 @@ def name(number: int) -> str:
 
 
 def job(number: int = 1) -> Job:
-    return Job(
-        id=name(number),
-        api_name="api",
-        api_id="v1",
-        workers=1,
-        config=None,
-        batch_size=1,
-        item_count=1,
-        total_batch_count=1,
-        status=JobStatus.RUNNING,
-        created_at_ns=1,
-    )
+    return replace(JOB, id=name(number), status=JobStatus.RUNNING)
 
 
 @dataclass

@@ -11,27 +11,26 @@ from cortex.domain.ending import Exit
 from cortex.domain.errors import EnvironmentFailed
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.engines.engine import Engine, WorkerOrder
-from cortex.enqueuing.events import Enqueued, EnqueuingFailed, FileBegun, Progress, Restarted, Resume, SegmentCut
-from cortex.operator.enqueuing import Happening, JobEnqueuing
+from cortex.enqueuing.events import (
+    Enqueued,
+    EnqueuingFailed,
+    FileBegun,
+    Happening,
+    Progress,
+    Restarted,
+    Resume,
+    SegmentCut,
+)
+from cortex.operator.enqueuing import JobEnqueuing
 from cortex.operator.jobs import Jobs
 from cortex.operator.submission import read_submission
 from cortex.operator.workers import WorkerSetup
 from cortex.storage.ledger import Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
+from samples import SETUP
 
 VERSION = Version(
     api_id="v1", api_name="api", kind="BatchAPI", endpoint="/api", spec={}, project_id="p", deployed_at_ns=1
-)
-SETUP = WorkerSetup(
-    python=Path(),
-    project=Path(),
-    predictor_path="predictor.py",
-    python_path=None,
-    config={},
-    job_spec={},
-    inherited={},
-    env={},
-    places=9,
 )
 
 

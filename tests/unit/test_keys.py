@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -14,13 +15,14 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount, Route
 
 from cortex.domain.errors import Forbidden, StartRefused
-from cortex.domain.job import Counts, Job, JobStatus
+from cortex.domain.job import Counts, JobStatus
 from cortex.operator.keys import Caller, Keys, take_key
 from cortex.operator.operator import Operator
 from cortex.storage.ledger import Version
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.uploads import Uploads
 from cortex.web.app import create_app
+from samples import JOB as SAMPLE
 
 KEY = "Rather-long-and-not-guessed"
 JOB = "0123456789abcdef"
@@ -35,18 +37,7 @@ def ledger() -> MemoryLedger:
     )
     ledger.deploy([version])
     ledger.add_job(
-        Job(
-            id=JOB,
-            api_name="api",
-            api_id="v1",
-            workers=1,
-            config=None,
-            batch_size=1,
-            item_count=1,
-            total_batch_count=1,
-            status=JobStatus.ENQUEUING,
-            created_at_ns=1,
-        ),
+        replace(SAMPLE, id=JOB),
         [],
     )
     return ledger

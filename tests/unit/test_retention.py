@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from cortex.domain.retention import KeepJobs
 from cortex.operator.retention import SLICE, Retention
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.memory import MemoryLedger
+from samples import JOB
 
 NOW_NS = 10**15
 SECOND_NS = 10**9
@@ -58,18 +59,7 @@ class Story:
 
     def add_one(self, number: int, past: Past) -> Job:
         self.ledger.deploy([version(past.api)])
-        job = Job(
-            id=f"{2**32 - number:016x}",
-            api_name=past.api,
-            api_id=past.api,
-            workers=1,
-            config=None,
-            batch_size=1,
-            item_count=1,
-            total_batch_count=1,
-            status=JobStatus.ENQUEUING,
-            created_at_ns=number,
-        )
+        job = replace(JOB, id=f"{2**32 - number:016x}", api_name=past.api, api_id=past.api, created_at_ns=number)
         self.ledger.add_job(job, [])
         if past.ended_ago is not None:
             at_ns = NOW_NS - past.ended_ago * SECOND_NS

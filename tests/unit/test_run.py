@@ -13,10 +13,10 @@ from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine, WorkerOrder
 from cortex.operator.dispatch import Dispatch
 from cortex.operator.run import JobRun, Surroundings
-from cortex.operator.workers import WorkerSetup
 from cortex.storage.ledger import WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.segments import States, write_segments
+from samples import SETUP
 
 JOB = "67160ace060e3bfa"
 
@@ -95,19 +95,7 @@ class Story:
             ended=self.ended.append,
             missing=missing,
         )
-        self.run.environment_ready(
-            WorkerSetup(
-                python=Path(),
-                project=Path(),
-                predictor_path="predictor.py",
-                python_path=None,
-                config={},
-                job_spec={},
-                inherited={},
-                env={},
-                places=9,
-            )
-        )
+        self.run.environment_ready(SETUP)
         return self.run
 
     def started(self, worker: str) -> None:

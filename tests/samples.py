@@ -1,0 +1,31 @@
+"""A Job and a setup of Workers, as tests want them: what matters to a test, it changes."""
+
+from pathlib import Path
+
+from cortex.domain.job import Job, JobStatus
+from cortex.operator.workers import WorkerSetup
+
+JOB = Job(
+    id=f"{1:016x}",
+    api_name="api",
+    api_id="v1",
+    workers=1,
+    config=None,
+    batch_size=1,
+    item_count=1,
+    total_batch_count=1,
+    status=JobStatus.ENQUEUING,
+    created_at_ns=1,
+)
+
+SETUP = WorkerSetup(
+    python=Path(),
+    project=Path(),
+    predictor_path="predictor.py",
+    python_path=None,
+    config={},
+    job_spec={},
+    inherited={},
+    env={},
+    places=9,
+)
