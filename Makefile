@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-ray test-extras check constraints clean
+.PHONY: demo test test-ray test-extras soak check constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/image-classifier/demo.py
@@ -19,6 +19,10 @@ test-ray:
 # Gigabytes are installed for these: what they leave is kept only if they fail.
 test-extras: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/extras --override-ini tmp_path_retention_policy=failed $(PYTEST_ARGS)
+
+# Kills every kind of process at random, for SOAK_MINUTES (10), and says what was survived.
+soak: $(VENV)/installed-dev
+	$(BIN)/python tests/soak.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

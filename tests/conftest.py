@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -9,9 +10,15 @@ from hypothesis import settings
 from operator_process import OperatorProcess
 from s3_faults import Faults
 from s3_server import S3, fresh_bucket, run_s3_server
+from shared_operators import SharedOperators
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing on a busy one
 settings.load_profile("any machine")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run more tests at once than there are cores: most of them wait for processes, and those for each other."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture
@@ -27,14 +34,23 @@ def start_operator(tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
     yield start
     for operator in started:
         if operator.process is not None:
-            operator.stop()
+            operator.stop(at_once=True)
         operator.http.close()
 
 
+@pytest.fixture(scope="session")
+def shared_operators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedOperators]:
+    """Operators that tests have one after the other, each with nothing in it."""
+    operators = SharedOperators(tmp_path_factory)
+    yield operators
+    operators.stop()
+
+
 @pytest.fixture
-def operator(start_operator: Callable[..., OperatorProcess]) -> OperatorProcess:
-    """An operator with the default options, but nothing kept warm."""
-    return start_operator("--keep-warm", "0")
+def operator(shared_operators: SharedOperators) -> Iterator[OperatorProcess]:
+    """An operator with the default options, but nothing kept warm; the test may do to it what it likes."""
+    with shared_operators.one("--keep-warm", "0") as operator:
+        yield operator
 
 
 @pytest.fixture(scope="session")

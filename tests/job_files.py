@@ -5,9 +5,10 @@ from array import array
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from cortex.domain.batch import ENTRY, BatchState, EntryKind, ResultEntry
-from cortex.domain.job import SegmentRange
+from cortex.domain.job import Job, JobStatus, SegmentRange
 from cortex.domain.layout import JobFolder
 
 
@@ -50,3 +51,21 @@ def append_entry(
     checksum = zlib.crc32(data) if checksum is None else checksum
     with folder.index(worker).open("ab") as index:
         index.write(ENTRY.pack(*ResultEntry(batch, token, offset, len(data), data.count(b"\n"), kind, checksum)))
+
+
+def job_of(segments: Sequence[SegmentRange], **fields: Any) -> Job:
+    """Give a Job that runs and has these Segments, of Batches of one Item if nothing else is said."""
+    total = sum(segment.count for segment in segments)
+    usual = {
+        "id": "67160ace060e3bfa",
+        "api_name": "api",
+        "api_id": "v1",
+        "workers": 2,
+        "config": None,
+        "batch_size": 1,
+        "item_count": total * fields.get("batch_size", 1),
+        "total_batch_count": total,
+        "status": JobStatus.RUNNING,
+        "created_at_ns": 1,
+    }
+    return Job(**{**usual, **fields})

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,28 @@ import httpx
 import psutil
 
 TIMEOUT_SECONDS = 60
+PREPARED = (str(Path(__file__).with_name("prepared_operator.py")),)
+"""The program that takes more variables of the environment than cortex does."""
+
+
+class DidNotStart(AssertionError):
+    """The operator has ended before it listened."""
 
 
 class OperatorProcess:
     """`cortex operator` on a free port; `start` again after `kill` gives the next operator on the same data."""
 
-    def __init__(self, data_dir: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "cortex"),
+        enter: Sequence[str] = (),
+    ) -> None:
         self.data_dir = data_dir
+        self._enter = enter  # what comes before the command, to have it run somewhere else
+        self._program = program
         self._env = {**os.environ, **(env or {})}
         self._options = options
         self._port = 0
@@ -31,25 +47,25 @@ class OperatorProcess:
         self.written = ""  # to stdout, after the line that says where it listens, by those that have ended
         self.http = httpx.Client(timeout=TIMEOUT_SECONDS)
 
-    def start(self) -> "OperatorProcess":
-        """Start it and wait until it listens; the port stays the same over restarts."""
+    def start(self, env: Mapping[str, str] | None = None) -> "OperatorProcess":
+        """Start it, with these variables too, and wait until it listens; the port stays the same over restarts."""
         self._errors.parent.mkdir(parents=True, exist_ok=True)
         with self._errors.open("a") as errors:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "cortex", "operator"),
+                    *(*self._enter, sys.executable, *self._program, "operator"),
                     *("--port", str(self._port), "--data-dir", str(self.data_dir)),
                     *self._options,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=self._env,
+                env={**self._env, **(env or {})},
                 text=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
-            raise AssertionError(f"the operator did not start: {line}{self._close()}")
+            raise DidNotStart(f"the operator did not start: {line}{self._close()}")
         address = line.split()[-1]
         self._port = int(address.rsplit(":", 1)[1])
         self.http = httpx.Client(base_url=address, timeout=TIMEOUT_SECONDS)
@@ -66,12 +82,26 @@ class OperatorProcess:
         self.process.kill()
         self._close()
 
-    def stop(self) -> str:
-        """Stop it as a service manager does; give what it wrote to stderr."""
+    def wait_for_death(self) -> int:
+        """Wait until it has ended without being told to; give its exit status."""
+        process = self.process
+        assert process is not None
+        self._close()
+        return process.returncode
+
+    def stop(self, *, at_once: bool = False) -> str:
+        """Stop it as a service manager does, or without a grace period; give what it wrote to stderr."""
         assert self.process is not None
+        self.http.close()  # or the operator would wait a moment for this connection, too
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            if at_once:
+                self.process.send_signal(signal.SIGINT)
         return self._close()
+
+    def errors(self) -> str:
+        """Give what it has written to stderr so far."""
+        return self._errors.read_text()
 
     def _close(self) -> str:
         assert self.process is not None
@@ -81,7 +111,7 @@ class OperatorProcess:
         self.process.wait(timeout=TIMEOUT_SECONDS)
         self.http.close()
         self.process = None
-        return self._errors.read_text()
+        return self.errors()
 
     # What users do
 
@@ -97,15 +127,16 @@ class OperatorProcess:
         name: str = "api",
         files: Mapping[str, str] | None = None,
         compute: Mapping[str, Any] | None = None,
+        job: Mapping[str, Any] | None = None,
         **spec: Any,
     ) -> httpx.Response:
-        """Ask for a deployment with these fields of `predictor` and `compute`; give the answer."""
+        """Ask for a deployment with these fields of `predictor`, `compute` and `job`; give the answer."""
         project = io.BytesIO()
         with zipfile.ZipFile(project, "w") as archive:
             for path, text in {"predictor.py": textwrap.dedent(predictor), **(files or {})}.items():
                 archive.writestr(path, text)
         fields = {"type": "python", "path": "predictor.py", **spec}
-        api = {"name": name, "kind": "BatchAPI", "predictor": fields, "compute": compute or {}}
+        api = {"name": name, "kind": "BatchAPI", "predictor": fields, "compute": compute or {}, "job": job or {}}
         upload = {"config": ("cortex.yaml", json.dumps([api])), "project": ("project.zip", project.getvalue())}
         return self.http.post("/_cortex/deploy", files=upload)
 
@@ -156,6 +187,16 @@ class OperatorProcess:
             return is_worker and (str(self.data_dir) in command or str(self.data_dir) in process.cwd())
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
+
+
+def children_running(word: str, of: int | None = None) -> list[psutil.Process]:
+    """Give the living children of a process, by default of this one, that have this word in their command."""
+    found = []
+    for child in psutil.Process(of).children():
+        with suppress(psutil.NoSuchProcess):  # also raised for one that waits to be reaped
+            if word in child.cmdline():
+                found.append(child)
+    return found
 
 
 def follow_lines(operator: OperatorProcess, job: str, *, api: str = "api") -> Iterator[str]:

@@ -70,14 +70,14 @@ class Faults:
 
         self._add("GET", matching, times, answer)
 
-    def before(self, act: Callable[[], object], *, times: int = 1, matching: str = "") -> None:
+    def before(self, act: Callable[[], object], *, times: int = 1, method: str = "GET", matching: str = "") -> None:
         """Do something before the answer."""
 
         def answer(us: "Faults", environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             act()
             return us._application(environ, start)
 
-        self._add("GET", matching, times, answer)
+        self._add(method, matching, times, answer)
 
     def strip(self, *names: str, times: int = 1, matching: str = "") -> None:
         """Answer as if requests had not these headers (by their WSGI names)."""

@@ -1,4 +1,4 @@
-"""Servers that speak just enough of Google Cloud Storage and Azure Blob Storage: list, get, head and put."""
+"""Servers that speak just enough of Google Cloud Storage and Azure Blob Storage: list, get, head, put and delete."""
 
 import hashlib
 import re
@@ -79,6 +79,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.objects[key] = body
         return self._answer(201, etag=_etag(body))
 
+    def do_DELETE(self) -> None:
+        self._answer(204 if self._remove(self.path) else 404)
+
+    def do_POST(self) -> None:
+        """Remove several, each a request of its own in the body: so obstore asks Azure."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        answers = [
+            f"--answers\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\n"
+            f"HTTP/1.1 {'202 Accepted' if self._remove(path) else '404 Not Found'}\r\n\r\n"
+            for number, path in enumerate(re.findall(r"^DELETE (\S+) HTTP", body, re.MULTILINE))
+        ]
+        self._answer(202, "".join([*answers, "--answers--\r\n"]).encode(), kind="multipart/mixed; boundary=answers")
+
+    def _remove(self, path: str) -> bool:
+        bucket, _, key = unquote(urlsplit(path).path).removeprefix("/").partition("/")
+        return bucket == BUCKET and self.server.objects.pop(key, None) is not None
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -128,8 +145,11 @@ class _Handler(BaseHTTPRequestHandler):
             f"<NextMarker>{escape(marker)}</NextMarker></EnumerationResults>"
         )
 
-    def _answer(self, status: int, body: bytes = b"", etag: str = "", content_range: str = "") -> None:
+    def _answer(
+        self, status: int, body: bytes = b"", etag: str = "", content_range: str = "", kind: str = "text/plain"
+    ) -> None:
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Last-Modified", _DATE)
         if etag:

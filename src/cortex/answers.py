@@ -17,6 +17,14 @@ class Machine(TypedDict):
     mem: int
 
 
+class Waiting(TypedDict):
+    """What an operator that is about to stop waits for."""
+
+    batches: int
+    hooks: int
+    seconds_left: float
+
+
 class OperatorInfo(TypedDict):
     """GET /_cortex/info"""
 
@@ -29,6 +37,7 @@ class OperatorInfo(TypedDict):
     machine: Machine
     apis: int
     jobs_in_progress: int
+    draining: NotRequired[Waiting]
 
 
 class DeployedApi(TypedDict):
@@ -71,6 +80,30 @@ class BatchMetrics(TypedDict):
     avg_time_per_batch: NotRequired[float]
 
 
+class ItemMetrics(TypedDict):
+    """How the items of a job ended so far; of a batch that failed, those that still gave results have succeeded."""
+
+    succeeded: int
+    failed: int
+
+
+class JobRetries(TypedDict):
+    """How often a batch is tried; the waits are in seconds."""
+
+    attempts: int
+    backoff: float
+    max_backoff: float
+    no_retry: list[str]
+
+
+class JobResults(TypedDict):
+    """Where the results of a job are written besides: its own folder, and how."""
+
+    path: str
+    format: str
+    include_input: bool
+
+
 class WorkerCounts(TypedDict, total=False):
     """The workers of a running job."""
 
@@ -101,11 +134,19 @@ class JobFacts(TypedDict):
     sqs_url: NotRequired[str]
     status: str
     status_reason: NotRequired[str]
+    rerun_of: NotRequired[str]
+    retries: NotRequired[JobRetries]
+    batch_timeout: NotRequired[float]  # in seconds
+    timeout: NotRequired[float]  # in seconds, from the submission on
+    max_failures: NotRequired[int | str]  # a number of batches, or a share such as `5%`
+    on_failed_batch: NotRequired[str]
+    results: NotRequired[JobResults]
     enqueuing: NotRequired[Enqueuing]
     total_batch_count: NotRequired[int]
     batches_in_queue: NotRequired[int]
     batches_in_flight: NotRequired[int]
     batch_metrics: NotRequired[BatchMetrics]
+    item_metrics: NotRequired[ItemMetrics]
     worker_counts: NotRequired[WorkerCounts]
     created_time: str
     start_time: NotRequired[str]
@@ -138,7 +179,7 @@ class JobInfo(TypedDict):
 
 
 class Submitted(TypedDict):
-    """The answer to a submission."""
+    """The answer to a submission, or to a rerun."""
 
     job_id: str
     api_name: str
@@ -148,12 +189,29 @@ class Submitted(TypedDict):
     sqs_url: str
     total_batch_count: NotRequired[int]
     created_time: str
+    rerun_of: NotRequired[str]
 
 
 class UploadState(TypedDict):
     """GET /_cortex/uploads/ID/NAME"""
 
     offset: int  # how many bytes are there
+
+
+class PrunedKind(TypedDict):
+    """What was removed of one kind."""
+
+    kind: str  # jobs, projects, uploads, environments or packages
+    count: int
+    bytes: int  # what is free by that
+
+
+class Pruned(TypedDict):
+    """POST /_cortex/prune: what was removed, or would be"""
+
+    dry_run: bool
+    removed: list[PrunedKind]
+    bytes: int
 
 
 class DryRun(TypedDict):
@@ -181,7 +239,7 @@ class Failure(TypedDict):
     batch_id: str
     first_item: int  # the number of its first item in the dataset, from 0
     items: int
-    type: str  # of the exception; WorkerDied or OutOfMemory where its workers died
+    type: str  # of the exception; WorkerDied, OutOfMemory or BatchTimeout where its workers died
     message: str
     traceback: NotRequired[str]
     attempts: NotRequired[int]
@@ -194,6 +252,34 @@ class FailedItems(TypedDict):
 
     batch_id: str
     items: list[Any]
+
+
+class Checked(TypedDict):
+    """What was looked at: the batches, the items in them, the rows and bytes that they left, and files."""
+
+    batches: int
+    succeeded: int
+    failed: int
+    open: int
+    items: int
+    succeeded_items: int
+    failed_items: int
+    open_items: int
+    rows: int
+    bytes: int
+    files: int  # of the job's `results`
+    inputs: int  # files of its dataset
+
+
+class Verification(TypedDict):
+    """GET ENDPOINT/ID/verify: whether what a job gave is all there, and as it was written."""
+
+    job_id: str
+    is_complete: bool  # it has ended, with every batch
+    is_intact: bool  # there are no problems
+    checked: Checked
+    problems: list[str]
+    notes: list[str]  # what is worth knowing, and no damage
 
 
 class Message(TypedDict):

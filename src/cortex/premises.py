@@ -12,6 +12,7 @@ from typing import Final
 
 from cortex import __version__
 from cortex.domain.errors import DataDirectoryInUse, StartRefused
+from cortex.operator.draining import Waiting
 from cortex.operator.keys import HOW_TO_MAKE_A_KEY
 from cortex.settings import Settings
 from cortex.web.guard import is_loopback
@@ -107,11 +108,22 @@ def host_from_here(host: str) -> str:
 
 def announce(settings: Settings, address: str, about: Mapping[str, object]) -> None:
     """Tell where the operator listens: whoever looks, whoever reads stdout, whoever waits."""
-    path = settings.data_dir / "operator.json"
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"pid": os.getpid(), "version": __version__, **about}), encoding="utf-8")
-    new.replace(path)
+    _leave_note(settings, about)
     print(f"listening on {address}", flush=True)  # noqa: T201 - what `cortex operator` prints
     if settings.ready_fd is not None:
         os.write(settings.ready_fd, address.encode())
         os.close(settings.ready_fd)
+
+
+def announce_end(settings: Settings, waiting: Waiting, about: Mapping[str, object]) -> None:
+    """Tell what the operator waits for before it ends: whoever stops it, whoever reads stdout."""
+    with suppress(OSError):  # a full disk, or a terminal that is gone, is no reason not to end
+        _leave_note(settings, {**about, "waiting_for": str(waiting), "waiting_seconds": waiting.seconds})
+        print(f"waiting for {waiting}; a second signal ends it at once", flush=True)  # noqa: T201
+
+
+def _leave_note(settings: Settings, about: Mapping[str, object]) -> None:
+    path = settings.data_dir / "operator.json"
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"pid": os.getpid(), "version": __version__, **about}), encoding="utf-8")
+    new.replace(path)

@@ -14,6 +14,8 @@ from cortex.domain.silence import DEFAULT_HEARTBEAT_SECONDS
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 DEFAULT_KEEP_JOBS: Final = "30d,1000"
+DEFAULT_GRACE_SECONDS: Final = 10.0
+DEFAULT_STALL_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,11 @@ class Settings:
     engine: str = "processes"
     keep_warm_seconds: float = 60.0
     heartbeat_seconds: float = DEFAULT_HEARTBEAT_SECONDS
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+    stall_seconds: float = DEFAULT_STALL_SECONDS
     log_limit_bytes: int = 256 * 10**6
     keep_jobs: KeepJobs = field(default_factory=lambda: parse_keep_jobs(DEFAULT_KEEP_JOBS))
+    disk_budget_bytes: int | None = None  # what the data directory may have; None: as much as there is
     log_sink: str | None = None  # `stdout`, or the URL of a folder
     allowed_paths: tuple[Path, ...] | None = None  # the folders whose files datasets may name; None for all
     max_upload_bytes: int = 10 * 10**9

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -20,7 +19,7 @@ from typing import Final
 import psutil
 import uvicorn
 
-from cortex.domain.errors import StartRefused
+from cortex.domain.errors import StartRefused, StorageFailed
 from cortex.domain.job import Job
 from cortex.engines.devices import gpus_of_machine
 from cortex.engines.places import Places
@@ -28,31 +27,41 @@ from cortex.engines.processes import ProcessEngine
 from cortex.engines.share import our_cores, our_memory_bytes
 from cortex.enqueuing.process import Enqueuers
 from cortex.environments import Environments as UvEnvironments
+from cortex.exporting.process import PATIENCE_SECONDS, Exporters
 from cortex.files.address import read_address
 from cortex.files.places import AllFiles
+from cortex.operator.budget import DiskBudget
 from cortex.operator.channel import listen
 from cortex.operator.datasets import Datasets
+from cortex.operator.deadlines import Deadlines
 from cortex.operator.deployments import Deployments
+from cortex.operator.draining import Draining
 from cortex.operator.enqueuing import JobEnqueuing
+from cortex.operator.export import JobExport
 from cortex.operator.forwarding import Forwarding
 from cortex.operator.jobs import Jobs
 from cortex.operator.keys import Keys
 from cortex.operator.machine import Machine
 from cortex.operator.operator import Operator
 from cortex.operator.preparation import Environments
+from cortex.operator.prune import UPLOADS_KEPT, Prune
+from cortex.operator.rerun import Reruns
 from cortex.operator.retention import Retention
 from cortex.operator.sinks import LogSink, PartsSink, StdoutSink
+from cortex.operator.stall_watch import StallWatch
 from cortex.operator.status import rfc3339
 from cortex.premises import (
     LEDGER,
     address_of,
     announce,
+    announce_end,
     check_host,
     data_directory,
     host_from_here,
     listening_socket,
 )
 from cortex.settings import Settings
+from cortex.storage.files import told_if_full
 from cortex.storage.sqlite import SqliteLedger
 from cortex.storage.uploads import Uploads
 from cortex.web.app import create_app
@@ -64,12 +73,9 @@ logger = logging.getLogger(__name__)
 _SYNC_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1
-_DRAIN_SECONDS: Final = 3.0
-_HOOK_SECONDS: Final = 30.0
 _LAST_LOG_LINES_SECONDS: Final = 5.0
 _LOOK_AGAIN_SECONDS: Final = 0.02
 _TIDY_SECONDS: Final = 3600.0
-_UPLOADS_KEPT: Final = timedelta(days=1)
 
 
 def run_operator(settings: Settings) -> None:
@@ -82,8 +88,12 @@ def run_operator(settings: Settings) -> None:
     # It reports every stream that a stop cuts off as a failure; what fails in our own code, web.errors reports.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form, its sender is told
-    with data_directory(settings.data_dir), listening_socket(settings) as listening:
-        asyncio.run(_serve(settings, listening))
+    try:
+        with told_if_full(), data_directory(settings.data_dir), listening_socket(settings) as listening:
+            ledger = asyncio.run(_serve(settings, listening))
+            ledger.close()  # only now: a timer may go off until the loop has ended
+    except StorageFailed as error:
+        raise StartRefused(f"`{settings.data_dir}` cannot be used: {error.message}", hint=error.hint) from error
 
 
 class _Server(uvicorn.Server):
@@ -135,8 +145,9 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         gpus=len(gpus),
     )
     keys = Keys(key=settings.api_key, ledger=ledger) if settings.api_key else None
+    stock = UvEnvironments(data)
     environments = Environments(
-        builder=UvEnvironments(data),
+        builder=stock,
         own_python=Path(sys.executable),
         machine=machine,
         projects=data / "projects",
@@ -155,10 +166,13 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
     uploads = Uploads(root=data / "incoming", limit_bytes=settings.max_upload_bytes)
     uploads.recover()
     enqueuers = Enqueuers(log=data / "enqueuing.log")
+    exporters = Exporters(log=data / "exporting.log", patience_seconds=_export_patience_seconds())
+    export = JobExport(ledger=ledger, exporters=exporters, allowed=settings.allowed_paths, now_ns=time.time_ns)
     jobs = Jobs(
         ledger=ledger,
         root=data / "jobs",
         enqueuing=JobEnqueuing(ledger=ledger, enqueuers=enqueuers, allowed=settings.allowed_paths),
+        exports=export,
         preparation=environments,
         now_ns=time.time_ns,
         call_later=call_later,
@@ -166,6 +180,11 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
     )
     sink = _log_sink(settings)
     forwarding = Forwarding(sink=sink, root=jobs.root) if sink else None
+    reruns = Reruns(ledger=ledger, jobs=jobs, deployments=deployments)
+
+    def is_held(job_id: str) -> bool:
+        return reruns.is_held(job_id) or (forwarding is not None and forwarding.is_held(job_id))
+
     retention = Retention(
         ledger=ledger,
         keep=settings.keep_jobs,
@@ -174,9 +193,23 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         call_later=call_later,
         background=background,
         forgotten=deployments.remove_unneeded,
-        is_held=forwarding.is_held if forwarding else lambda _: False,
+        is_held=is_held,
     )
-    jobs.recorded = partial(_watch, jobs, retention, forwarding)
+    prune = Prune(
+        ledger=ledger,
+        root=jobs.root,
+        trash=deployments.uploads,
+        deployments=deployments,
+        uploads=uploads,
+        stock=stock,
+        key=environments.key,
+        now_ns=time.time_ns,
+        is_held=is_held,
+    )
+    limit_bytes = settings.disk_budget_bytes
+    budget = DiskBudget(limit_bytes=limit_bytes, data=data, ledger=ledger, prune=prune) if limit_bytes else None
+    deadlines = Deadlines(now_ns=time.time_ns, call_later=call_later, is_over=jobs.time_is_over)
+    jobs.recorded = partial(_watch, jobs, retention, deadlines, forwarding)
     jobs.engine = engine = ProcessEngine(
         channel=data / "channel.sock",
         log=data / "supervisor.log",
@@ -184,7 +217,7 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         keep_warm_seconds=settings.keep_warm_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         call_later=call_later,
-        listener=jobs,
+        listener=jobs.worker_events,
         places=Places(
             millicores=machine.millicores,
             mem_bytes=machine.mem_bytes,
@@ -192,12 +225,28 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
             most_workers=machine.most_workers,
         ),
     )
+    draining = Draining(jobs=jobs, grace_seconds=settings.grace_seconds, monotonic=time.monotonic)
     operator = Operator(
         ledger=ledger,
         deployments=deployments,
         jobs=jobs,
         preparation=environments,
-        datasets=Datasets(enqueuers=enqueuers, uploads=uploads, allowed=settings.allowed_paths),
+        datasets=Datasets(
+            enqueuers=enqueuers, exporters=exporters, uploads=uploads, allowed=settings.allowed_paths, data=data
+        ),
+        export=export,
+        prune=prune,
+        budget=budget,
+        reruns=reruns,
+        draining=draining,
+        stalls=StallWatch(
+            jobs=jobs,
+            stall_seconds=settings.stall_seconds,
+            now_ns=time.time_ns,
+            call_later=call_later,
+            is_draining=lambda: draining.has_begun,
+            exporting=export.progress,
+        ),
     )
     return _Parts(
         ledger=ledger,
@@ -214,6 +263,11 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
     )
 
 
+def _export_patience_seconds() -> float:
+    """Say how long a storage that takes no results is asked again: tests have less time than its keepers."""
+    return float(os.environ.get("CORTEX_EXPORT_PATIENCE_SECONDS", PATIENCE_SECONDS))
+
+
 def _log_sink(settings: Settings) -> LogSink | None:
     if settings.log_sink is None or settings.log_sink == "stdout":
         return StdoutSink() if settings.log_sink else None
@@ -224,22 +278,32 @@ def _log_sink(settings: Settings) -> LogSink | None:
     return PartsSink(files=AllFiles(), prefix=settings.log_sink)
 
 
-def _watch(jobs: Jobs, retention: Retention, forwarding: Forwarding | None, job: Job) -> None:
+def _watch(jobs: Jobs, retention: Retention, deadlines: Deadlines, forwarding: Forwarding | None, job: Job) -> None:
     """Follow a Job that has been recorded, and tell when it has ended."""
     if forwarding is not None:
         forwarding.follow(job)
         jobs.watch(job.id, partial(forwarding.job_ended, job.id))
+    deadlines.follow(job)
+    jobs.watch(job.id, partial(deadlines.forget, job.id))
     jobs.watch(job.id, partial(retention.job_ended, job))
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
+async def _serve(settings: Settings, listening: socket.socket) -> SqliteLedger:
+    """Serve until a signal ends it; give the ledger, to be closed."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     host, port = listening.getsockname()[:2]
     address = address_of(host_from_here(host), port)
     parts = _build(settings, address, loop)
+    draining = parts.operator.draining
+
+    def heed_signal() -> None:
+        if stop.is_set():
+            draining.cut_short()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heed_signal)
     about = {
         "engine": settings.engine,
         "data_dir": str(settings.data_dir),
@@ -251,7 +315,9 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
     parts.engine.recover()
     parts.operator.recover(_boot_id())
     tempfile.tempdir = str(parts.deployments.uploads)  # large uploads are spooled where there is room for them
-    channel = await listen(settings.data_dir / "channel.sock", parts.jobs, parts.engine)
+    # It listens already, and answers in a moment. What may fail comes before there are connections to look after.
+    announce(settings, address_of(host, port), about)
+    channel = await listen(settings.data_dir / "channel.sock", parts.jobs.worker_events, parts.engine)
     server = _Server(
         uvicorn.Config(
             create_app(
@@ -272,16 +338,24 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     syncing = asyncio.create_task(_sync_now_and_then(parts.jobs))
-    tidying = asyncio.create_task(_remove_stale_uploads(parts.uploads))
-    announce(settings, address_of(host, port), about)
+    tidying = [asyncio.create_task(_remove_stale_uploads(parts.uploads))]
+    if parts.operator.budget is not None:
+        tidying.append(asyncio.create_task(parts.operator.budget.keep()))
     parts.retention.recover()
     if parts.forwarding:
         parts.forwarding.start()
+    parts.operator.stalls.start()
     await stop.wait()
-    syncing.cancel()
-    tidying.cancel()
+    draining.begin()
     await parts.jobs.enqueuing.close()
-    await _drain(parts.jobs)
+    await parts.operator.export.close()
+    if draining.waiting:
+        announce_end(settings, draining.waiting, about)
+    while not draining.is_over:
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    syncing.cancel()
+    for task in tidying:
+        task.cancel()
     parts.engine.end()
     parts.jobs.workers_ended()
     parts.environments.cancel()
@@ -290,21 +364,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         await asyncio.to_thread(parts.forwarding.close, _LAST_LOG_LINES_SECONDS)
     server.should_exit = True
     await serving
-    parts.ledger.close()
-
-
-async def _drain(jobs: Jobs) -> None:
-    """Let Workers finish what they are in, for a moment: a Batch that is cut off runs again later.
-
-    A hook is not run again, so it gets more time.
-    """
-    jobs.pause()
-    began_at = time.monotonic()
-    while not jobs.is_quiet:
-        patience = _HOOK_SECONDS if jobs.is_in_a_hook else _DRAIN_SECONDS
-        if time.monotonic() > began_at + patience:
-            return
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    return parts.ledger
 
 
 async def _sync_now_and_then(jobs: Jobs) -> None:
@@ -318,7 +378,7 @@ async def _sync_now_and_then(jobs: Jobs) -> None:
 async def _remove_stale_uploads(uploads: Uploads) -> None:
     """Remove, every hour, what a client has not gone on with for a day."""
     while True:
-        await asyncio.to_thread(uploads.remove_stale, _UPLOADS_KEPT)
+        await asyncio.to_thread(uploads.remove_stale, UPLOADS_KEPT)
         await asyncio.sleep(_TIDY_SECONDS)
 
 

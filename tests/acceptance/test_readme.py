@@ -24,5 +24,5 @@ def test_the_first_job_of_the_readme(user: User) -> None:
         real |= zip(job_ids(step.output), job_ids(written), strict=False)
         commands.append(command)
 
-    assert {"predictor.py", "cortex.yaml", "job.json"} == {path.name for path in user.folder.iterdir()}
+    assert {"predictor.py", "cortex.yaml", "job.json", "pipeline.py"} == {path.name for path in user.folder.iterdir()}
     assert commands[-1] == "cortex cluster down"

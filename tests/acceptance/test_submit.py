@@ -174,3 +174,22 @@ def test_what_is_not_there_is_no_job(submitter: Submitter) -> None:
         assert (said.code, said.out) == (1, "")
         assert "there is no file " in said.err
         assert f"`{submitter.user.folder}/nosuch`" in said.err
+
+
+def test_a_job_is_retried_isolated_and_written_as_its_options_say(submitter: Submitter) -> None:
+    submitter.write("predictor.py", PREDICTOR.replace("return [{", "assert 13 not in payload\n        return [{"))
+    assert submitter.user.cortex("deploy", "-e", "there").code == 0
+    options = ["--retries", "1", "--backoff", "0", "--on-failed-batch", "isolate", "--results", "out"]
+
+    said = submitter.submit("--items", "-", "--batch-size", "4", *options, "--wait", stdin="10\n11\n12\n13\n")
+
+    job = said.out.strip()
+    shown = submitter.user.cortex("get", "sizes", job, "-e", "there").out
+    log = submitter.user.cortex("logs", "sizes", job, "-e", "there").out
+    written = (submitter.user.folder / "out" / job / "part-00000.jsonl").read_text()
+    assert (1, 1) == (said.code, said.err.count("ended: completed with failures"))
+    assert "\nretries:         2 attempts, 0s apart\non failed batch: isolate\n" in shown
+    assert f"\nresults:         {submitter.user.folder}/out/{job} (jsonl)\n" in shown
+    assert "\nitem stats\nsucceeded   failed\n3           1\n" in shown
+    assert "(attempt 1 of 2)" in log
+    assert [10, 11, 12] == [json.loads(line)["item"] for line in written.splitlines()]

@@ -256,3 +256,13 @@ def test_what_cannot_be_written_is_a_files_error_that_names_the_url(place: Place
     with pytest.raises(FilesError, match=r"x/y` cannot be written|no-such-bucket"):
         place.files.write(elsewhere, b"")
     assert [place.url("x")] == place.list()
+
+
+def test_what_is_removed_is_gone_and_may_be_removed_again(place: Place) -> None:
+    place.put("folder/x", b"x")
+    place.put("folder/x2", b"x")
+
+    for _ in range(2):
+        place.files.remove(place.url("folder/x"))
+
+    assert [place.url("folder/x2")] == place.list()

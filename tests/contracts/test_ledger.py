@@ -1,11 +1,12 @@
 """Every promise of the ledger, of everything that keeps it."""
 
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from cortex.domain.errors import StartRefused, StorageFull
+from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
+from cortex.domain.output import Output, OutputFormat
+from cortex.domain.policy import MaxFailures, OnFailedBatch, Policy, Retries
 from cortex.domain.source import FileSource, SourceKind
 from cortex.domain.submission_key import SubmissionKey
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord
+from cortex.storage.ledger import Ledger, Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.sqlite import SqliteLedger
+from cortex.storage.upgrades import SCHEMA_VERSION
+from earlier_schemas import EARLIER, HIGHEST, write_ledger
 
 FINAL = sorted(status for status in JobStatus if status.is_final)
 ILLEGAL = [(one, other) for one in JobStatus for other in JobStatus if other not in MOVES[one]]
@@ -74,7 +80,8 @@ def record(worker: str = "worker-1", job_id: str = job().id, **changes: Any) -> 
 
 
 SEGMENTS = [SegmentRange(number=0, first=0, count=4), SegmentRange(number=1, first=4, count=6)]
-COUNTS = Counts(succeeded=7, failed=3)
+COUNTS = Counts(succeeded=7, failed=3, succeeded_items=68, failed_items=27)
+WHOLE = Part(0, 10)
 
 
 def with_job(ledger: Ledger, status: JobStatus = JobStatus.ENQUEUING) -> Job:
@@ -86,13 +93,21 @@ def with_job(ledger: Ledger, status: JobStatus = JobStatus.ENQUEUING) -> Job:
         JobStatus.ENQUEUE_FAILED: [JobStatus.ENQUEUE_FAILED],
         JobStatus.RUNNING: [JobStatus.RUNNING],
         JobStatus.STOPPED: [JobStatus.STOPPING, JobStatus.STOPPED],
+        JobStatus.TIMED_OUT: [JobStatus.STOPPING, JobStatus.TIMED_OUT],
         JobStatus.STOPPING: [JobStatus.STOPPING],
     }.get(status, [JobStatus.RUNNING, status])
     for step in way:
-        ledger.move(job().id, step, at_ns=5, counts=COUNTS if step.is_final else None)
+        move(ledger, step, at_ns=5)
     found = ledger.job(job().id)
     assert found is not None
     return found
+
+
+def move(ledger: Ledger, status: JobStatus, *, at_ns: int, reason: str | None = None) -> Job:
+    """Move the Job to a status, with what is written with it."""
+    ending = JobStatus.STOPPED if status is JobStatus.STOPPING else None
+    counts = COUNTS if status.is_final else None
+    return ledger.move(job().id, status, at_ns=at_ns, reason=reason, ending=ending, counts=counts)
 
 
 # Files that become Segments
@@ -152,7 +167,8 @@ def test_a_segment_is_published_once_and_in_its_place(ledger: Ledger, wrong: Seg
 @pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.STOPPING, JobStatus.ENQUEUE_FAILED])
 def test_only_a_job_that_is_being_enqueued_gets_segments(ledger: Ledger, status: JobStatus):
     with_files(ledger)
-    ledger.move(job().id, status, at_ns=5, counts=Counts() if status.is_final else None)
+    ending = JobStatus.STOPPED if status is JobStatus.STOPPING else None
+    ledger.move(job().id, status, at_ns=5, ending=ending, counts=Counts() if status.is_final else None)
 
     with pytest.raises(ValueError, match=job().id):
         ledger.publish(job().id, SEGMENTS[0], item_count=40, cursor={})
@@ -285,7 +301,7 @@ def test_a_deleted_api_is_forgotten_with_its_versions_and_jobs(ledger: Ledger):
     with_job(ledger, JobStatus.RUNNING)
     ledger.deploy([version(content="2")])
     ledger.add_worker(record())
-    ledger.charge_death(job().id, 3, cause="exited", out_of_memory=False)
+    ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.DIED, cause="exited")
 
     ledger.delete_api("api")
 
@@ -326,6 +342,24 @@ def test_a_job_is_read_back_as_it_was_added(ledger: Ledger, config: Any):
     ledger.add_job(job(config=config), SEGMENTS)
 
     assert job(config=config) == ledger.job(job().id)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"policy": Policy(retries=Retries(attempts=3, backoff_seconds=0.5, no_retry=("ValueError", "a.B")))},
+        {"policy": Policy(max_failures=MaxFailures(percent=2.5), on_failed_batch=OnFailedBatch.ISOLATE)},
+        {"policy": Policy(max_failures=MaxFailures(count=0), timeout_seconds=7.0, batch_timeout_seconds=0.25)},
+        {"output": Output(path="s3://b/ä", format=OutputFormat.PARQUET, include_input=True)},
+        {"rerun_of": job(3).id, "origin": job(4).id},
+    ],
+)
+def test_a_job_keeps_what_was_asked_for_it(ledger: Ledger, asked: dict[str, Any]):
+    ledger.deploy([version()])
+
+    ledger.add_job(job(**asked), SEGMENTS)
+
+    assert job(**asked) == ledger.job(job().id)
 
 
 def test_the_segments_of_a_job_are_given_in_order(ledger: Ledger):
@@ -410,7 +444,7 @@ def test_jobs_that_ended_before_an_instant_are_given_first_ended_first(ledger: L
 def test_a_deleted_job_is_forgotten_with_all_that_was_written_of_it(ledger: Ledger):
     with_job(ledger, JobStatus.RUNNING)
     ledger.add_worker(record())
-    ledger.charge_death(job().id, 3, cause="exited", out_of_memory=False)
+    ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.DIED, cause="exited")
     ended = ledger.move(job().id, JobStatus.WORKER_ERROR, at_ns=6, counts=COUNTS)
 
     ledger.delete_jobs([ended.id, "no such job"])
@@ -520,9 +554,8 @@ def test_a_move_gives_the_job_as_it_is_now(ledger: Ledger):
 
 @pytest.mark.parametrize("status", FINAL)
 def test_a_final_status_is_written_with_its_counts(ledger: Ledger, status: JobStatus):
-    way = {JobStatus.STOPPED: JobStatus.STOPPING, JobStatus.ENQUEUE_FAILED: JobStatus.ENQUEUING}
-    before = with_job(ledger, way.get(status, JobStatus.RUNNING))
-    counts = Counts(succeeded=5, failed=1, in_queue=4)
+    before = with_job(ledger, next(each for each in JobStatus if status in MOVES[each]))
+    counts = Counts(succeeded=5, failed=1, in_queue=4, succeeded_items=47, failed_items=13)
 
     moved = ledger.move(job().id, status, at_ns=99, reason="why", counts=counts, busy_seconds=1.5)
 
@@ -536,7 +569,7 @@ def test_a_final_status_is_written_with_its_counts(ledger: Ledger, status: JobSt
 def test_stopping_sets_neither_a_start_nor_an_end(ledger: Ledger):
     with_job(ledger)
 
-    moved = ledger.move(job().id, JobStatus.STOPPING, at_ns=5)
+    moved = move(ledger, JobStatus.STOPPING, at_ns=5)
 
     assert (moved.started_at_ns, moved.ended_at_ns, moved.final_counts) == (None, None, None)
 
@@ -545,8 +578,8 @@ def test_a_reason_stays_until_another_is_given(ledger: Ledger):
     with_job(ledger)
     ledger.move(job().id, JobStatus.RUNNING, at_ns=1, reason="first")
 
-    kept = ledger.move(job().id, JobStatus.STOPPING, at_ns=2)
-    changed = ledger.move(job().id, JobStatus.STOPPED, at_ns=3, reason="second", counts=COUNTS)
+    kept = move(ledger, JobStatus.STOPPING, at_ns=2)
+    changed = move(ledger, JobStatus.STOPPED, at_ns=3, reason="second")
 
     assert (kept.status_reason, changed.status_reason) == ("first", "second")
 
@@ -558,7 +591,7 @@ def test_a_move_that_is_not_in_the_table_is_refused_and_changes_nothing(
     before = with_job(ledger, status)
 
     with pytest.raises(ValueError, match=f"cannot move from {status} to {other}"):
-        ledger.move(job().id, other, at_ns=9, reason="no", counts=COUNTS if other.is_final else None)
+        move(ledger, other, at_ns=9, reason="no")
 
     assert before == ledger.job(job().id)
 
@@ -574,6 +607,46 @@ def test_counts_are_written_with_a_final_status_and_only_with_one(ledger: Ledger
         ledger.move(job().id, status, at_ns=9, counts=counts)
 
     assert before == ledger.job(job().id)
+
+
+@pytest.mark.parametrize("ending", [JobStatus.STOPPED, JobStatus.TIMED_OUT])
+def test_stopping_says_what_the_job_will_be_until_it_is(ledger: Ledger, ending: JobStatus):
+    with_job(ledger, JobStatus.RUNNING)
+
+    stopping = ledger.move(job().id, JobStatus.STOPPING, at_ns=9, ending=ending)
+    ended = ledger.move(job().id, ending, at_ns=10, counts=COUNTS)
+
+    assert [ending, ending] == [stopping.ending, ended.ending]
+    assert ended == ledger.job(job().id)
+
+
+@pytest.mark.parametrize(
+    ("status", "ending"),
+    [
+        (JobStatus.STOPPING, None),
+        (JobStatus.STOPPING, JobStatus.SUCCEEDED),
+        (JobStatus.STOPPING, JobStatus.RUNNING),
+        (JobStatus.PAUSED, JobStatus.STOPPED),
+    ],
+)
+def test_where_it_leads_to_is_written_with_stopping_and_only_there(
+    ledger: Ledger, status: JobStatus, ending: JobStatus | None
+):
+    before = with_job(ledger, JobStatus.RUNNING)
+
+    with pytest.raises(ValueError, match="where it leads to"):
+        ledger.move(job().id, status, at_ns=9, ending=ending)
+
+    assert before == ledger.job(job().id)
+
+
+def test_a_job_that_goes_on_after_a_pause_has_started_only_once(ledger: Ledger):
+    before = with_job(ledger, JobStatus.RUNNING)
+    ledger.move(job().id, JobStatus.PAUSED, at_ns=8, reason="a pause")
+
+    resumed = ledger.move(job().id, JobStatus.RUNNING, at_ns=9)
+
+    assert replace(before, status_reason="a pause") == resumed
 
 
 def test_a_job_that_is_not_there_cannot_be_moved(ledger: Ledger):
@@ -660,26 +733,50 @@ def test_every_death_in_a_batch_is_charged_to_it(ledger: Ledger):
     with_job(ledger)
 
     accounts = [
-        ledger.charge_death(job().id, 3, cause="exited with code 1", out_of_memory=False),
-        ledger.charge_death(job().id, 3, cause="ran out of memory", out_of_memory=True),
-        ledger.charge_death(job().id, 3, cause="exited with code 2", out_of_memory=False),
+        ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.DIED, cause="exited with code 1"),
+        ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.OUT_OF_MEMORY, cause="ran out of memory"),
+        ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.TIMED_OUT, cause="took too long"),
+        ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.DIED, cause="exited with code 2"),
     ]
 
     assert accounts == [
-        Death(batch=3, deaths=1, cause="exited with code 1", out_of_memory=False),
-        Death(batch=3, deaths=2, cause="ran out of memory", out_of_memory=True),
-        Death(batch=3, deaths=3, cause="exited with code 2", out_of_memory=False),
+        death(3, WHOLE, (1, 0), DeathKind.DIED, "exited with code 1"),
+        death(3, WHOLE, (2, 0), DeathKind.OUT_OF_MEMORY, "ran out of memory"),
+        death(3, WHOLE, (2, 1), DeathKind.TIMED_OUT, "took too long"),
+        death(3, WHOLE, (3, 1), DeathKind.DIED, "exited with code 2"),
     ]
+    assert accounts[-1:] == list(ledger.deaths(job().id))
 
 
-def test_the_accounts_of_a_job_are_given_by_batch(ledger: Ledger):
+def death(batch: int, part: Part, times: tuple[int, int], kind: DeathKind = DeathKind.DIED, cause: str = "") -> Death:
+    """Give an account of so many deaths and timeouts."""
+    return Death(batch=batch, part=part, deaths=times[0], timeouts=times[1], cause=cause, kind=kind)
+
+
+def test_the_accounts_of_a_job_are_given_by_batch_and_part(ledger: Ledger):
     with_job(ledger)
     ledger.add_job(job(2), SEGMENTS)
-    for job_id, batch in ((job().id, 9), (job().id, 2), (job(2).id, 4), (job().id, 9)):
-        ledger.charge_death(job_id, batch, cause="exited", out_of_memory=False)
+    charges = [(1, 9, WHOLE), (1, 2, Part(5, 10)), (2, 4, WHOLE), (1, 9, WHOLE), (1, 2, WHOLE), (1, 2, Part(0, 5))]
+    for number, batch, part in charges:
+        ledger.charge_death(job(number).id, batch, part, kind=DeathKind.DIED, cause="")
 
-    assert [(2, 1), (9, 2)] == [(death.batch, death.deaths) for death in ledger.deaths(job().id)]
-    assert [(4, 1)] == [(death.batch, death.deaths) for death in ledger.deaths(job(2).id)]
+    expected = [(2, Part(0, 5), (1, 0)), (2, WHOLE, (1, 0)), (2, Part(5, 10), (1, 0)), (9, WHOLE, (2, 0))]
+    assert [death(*each) for each in expected] == list(ledger.deaths(job().id))
+    assert [death(4, WHOLE, (1, 0))] == list(ledger.deaths(job(2).id))
+
+
+def test_a_rerun_takes_over_the_accounts_of_the_earlier_job(ledger: Ledger):
+    with_job(ledger)
+    ledger.charge_death(job().id, 3, Part(5, 10), kind=DeathKind.OUT_OF_MEMORY, cause="ran out of memory")
+    ledger.charge_death(job().id, 3, Part(5, 10), kind=DeathKind.TIMED_OUT, cause="took too long")
+    earlier = list(ledger.deaths(job().id))
+
+    ledger.add_job(job(2, rerun_of=job().id), SEGMENTS, None, earlier)
+
+    assert earlier == list(ledger.deaths(job(2).id))
+    further = ledger.charge_death(job(2).id, 3, Part(5, 10), kind=DeathKind.DIED, cause="exited with code 1")
+    assert death(3, Part(5, 10), (2, 1), DeathKind.DIED, "exited with code 1") == further
+    assert earlier == list(ledger.deaths(job().id))
 
 
 # The file
@@ -691,7 +788,7 @@ def test_everything_is_there_when_the_file_is_opened_again(tmp_path: Path):
         ledger.begin_epoch("boot")
         with_job(ledger, JobStatus.RUNNING)
         ledger.add_worker(record())
-        ledger.charge_death(job().id, 3, cause="exited", out_of_memory=True)
+        ledger.charge_death(job().id, 3, Part(5, 10), kind=DeathKind.OUT_OF_MEMORY, cause="exited")
         ledger.start_hook(job().id, "worker-1")
         ledger.add_job(job(2), SEGMENTS, KEY)
     file.close()
@@ -724,6 +821,24 @@ os.kill(os.getpid(), signal.SIGKILL)
     ledger.close()
 
 
+def test_each_commit_is_told_just_before_and_just_after_it(tmp_path: Path):
+    told: list[tuple[str, int]] = []
+    path = tmp_path / "ledger.sqlite"
+
+    def observe(boundary: str) -> None:
+        with closing(sqlite3.connect(path)) as other:
+            made = other.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'apis'").fetchone()[0]
+            told.append((boundary, other.execute("SELECT count(*) FROM apis").fetchone()[0] if made else 0))
+
+    ledger = SqliteLedger(path, observe=observe)
+    ledger.deploy([version("a"), version("b")])
+    with pytest.raises(ValueError, match="endpoint"):
+        ledger.deploy([version("c", endpoint="/a")])
+    ledger.close()
+
+    assert [("before make_schema", 0), ("after make_schema", 0), ("before deploy", 0), ("after deploy", 2)] == told
+
+
 def test_a_full_disk_is_told_as_such_and_changes_nothing(tmp_path: Path):
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     ledger.deploy([version()])
@@ -736,37 +851,98 @@ def test_a_full_disk_is_told_as_such_and_changes_nothing(tmp_path: Path):
     ledger.close()
 
 
-LATER = {
-    2: (
-        *(f"DROP INDEX {index}" for index in ("jobs_by_version", "jobs_ended", "jobs_by_end", "workers_by_job")),
-        "DROP TABLE forgotten",
-        "CREATE INDEX workers_by_job ON workers (job_id) WHERE is_gone = 0",
-    ),
-    3: ("DROP TABLE submission_keys",),
-}
-"""What a file of each schema lacks of the next one."""
+def test_there_is_a_file_of_every_earlier_schema():
+    assert list(range(1, SCHEMA_VERSION)) == sorted(EARLIER)
 
 
-@pytest.mark.parametrize("written", LATER)
-def test_a_file_of_an_earlier_schema_becomes_what_a_new_one_is(tmp_path: Path, written: int):
-    paths = [tmp_path / "old.sqlite", tmp_path / "new.sqlite"]
-    for path in paths:
-        SqliteLedger(path).close()
-    with closing(sqlite3.connect(paths[0])) as old:
-        for statement in [each for number, lacking in LATER.items() if number >= written for each in lacking]:
-            old.execute(statement)
-        old.execute(f"PRAGMA user_version = {written}")
+@pytest.mark.parametrize("number", EARLIER)
+def test_a_file_of_an_earlier_schema_becomes_what_a_new_one_is(tmp_path: Path, number: int):
+    write_ledger(number, tmp_path / "old.sqlite")
 
-    SqliteLedger(paths[0]).close()
+    for name in ("old", "new"):
+        SqliteLedger(tmp_path / f"{name}.sqlite").close()
 
-    assert schema(paths[1]) == schema(paths[0])
+    assert schema(tmp_path / "new.sqlite") == schema(tmp_path / "old.sqlite")
 
 
-def schema(path: Path) -> set[tuple[str, str]]:
-    """Give everything in a file, and how it was made."""
+def schema(path: Path) -> dict[str, set[str]]:
+    """Give everything in a file and what it is made of: a column that was added stands in another place."""
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-        return {(name, "".join(sql.split())) for name, sql in rows}
+        return {name: set(pieces(sql)) for name, sql in rows}
+
+
+def pieces(sql: str) -> Iterator[str]:
+    """Give the definitions within a CREATE statement, and what stands around them."""
+    bare = "".join(re.sub(r"--.*", "", sql).split())
+    before, _, rest = bare.partition("(")
+    inside, _, after = rest.rpartition(")")
+    yield f"{before}(){after}"
+    depth, piece = 0, ""
+    for letter in f"{inside},":
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            yield piece
+            piece = ""
+        else:
+            piece += letter
+
+
+def test_the_rows_of_an_earlier_schema_become_what_they_mean_in_this_one(tmp_path: Path):
+    write_ledger(HIGHEST, tmp_path / "ledger.sqlite")
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as db:
+        db.execute("INSERT INTO versions VALUES ('api-1', 'api', 'BatchAPI', '/api', '{}', 'project', 1)")
+        columns = "id, api_name, api_id, workers, batch_size, item_count, total_batch_count, created_at_ns, status"
+        columns += ", ended_at_ns, succeeded, failed, in_queue"
+        for number, *columns_of_its_own in (
+            (1, "status_running", None, None, None, None),
+            (2, "status_stopping", None, None, None, None),
+            (3, "status_stopped", 9, 6, 3, 1),
+        ):
+            row = (job(number).id, "api", "api-1", 2, 10, 95, 10, number, *columns_of_its_own)
+            db.execute(f"INSERT INTO jobs ({columns}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        for batch, deaths, out_of_memory in ((4, 2, 0), (9, 1, 1)):
+            row = (job(1).id, batch, deaths, "exited", out_of_memory)
+            db.execute("INSERT INTO deaths VALUES (?, ?, ?, ?, ?)", row)
+
+    with closing(SqliteLedger(tmp_path / "ledger.sqlite")) as ledger:
+        running, stopping, stopped = (ledger.job(job(number).id) for number in (1, 2, 3))
+        deaths = list(ledger.deaths(job(1).id))
+
+    assert running is not None
+    assert stopping is not None
+    assert stopped is not None
+    assert [None, JobStatus.STOPPED] == [running.ending, stopping.ending]
+    assert (Policy(), None, job(1).id) == (running.policy, running.output, running.names_batches)
+    assert Counts(succeeded=6, failed=3, in_queue=1, succeeded_items=60, failed_items=30) == stopped.final_counts
+    assert [
+        death(4, WHOLE, (2, 0), DeathKind.DIED, "exited"),
+        death(9, Part(0, 5), (1, 0), DeathKind.OUT_OF_MEMORY, "exited"),
+    ] == deaths
+
+
+@pytest.mark.parametrize("boundary", ["before make_schema", "after make_schema"])
+@pytest.mark.parametrize("number", [0, *EARLIER])
+def test_an_upgrade_that_is_cut_off_is_made_another_time(tmp_path: Path, number: int, boundary: str):
+    path = tmp_path / "ledger.sqlite"
+    if number:
+        write_ledger(number, path)
+    code = f"""
+import os, signal
+from pathlib import Path
+from cortex.storage.sqlite import SqliteLedger
+def observe(boundary):
+    if boundary == {boundary!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+SqliteLedger(Path({str(path)!r}), observe=observe)
+"""
+    process = subprocess.run([sys.executable, "-c", code], check=False)
+
+    for name in ("ledger", "new"):
+        SqliteLedger(tmp_path / f"{name}.sqlite").close()
+
+    assert -signal.SIGKILL == process.returncode
+    assert schema(tmp_path / "new.sqlite") == schema(path)
 
 
 def test_a_file_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path):
@@ -804,6 +980,32 @@ def test_the_file_refuses_counts_that_do_not_add_up(tmp_path: Path):
 NAMES = ["a", "b", "c"]
 CONTENTS = ["1", "2"]
 KEY_NAMES = ["k", "l"]
+NO_JOB = "f" * 16
+
+POLICIES = st.builds(
+    Policy,
+    retries=st.builds(
+        Retries, attempts=st.integers(1, 5), backoff_seconds=st.floats(0, 9), no_retry=st.tuples(st.text())
+    ),
+    timeout_seconds=st.none() | st.floats(0, 9),
+    max_failures=st.none()
+    | st.builds(MaxFailures, count=st.integers(0, 9))
+    | st.builds(MaxFailures, percent=st.floats(0, 100)),
+    on_failed_batch=st.sampled_from(OnFailedBatch),
+)
+OUTPUTS = st.builds(Output, path=st.text(), format=st.sampled_from(OutputFormat), include_input=st.booleans())
+SOURCES = st.builds(replace, st.just(SOURCE), paths=st.tuples(st.text()), includes=st.tuples(st.text()))
+ASKED = st.fixed_dictionaries(
+    {},
+    optional={
+        "config": st.dictionaries(st.text(), st.integers() | st.text()),
+        "policy": POLICIES,
+        "output": OUTPUTS,
+        "rerun_of": st.just(NO_JOB),
+        "origin": st.just(NO_JOB),
+    },
+)
+KEYS = st.none() | st.builds(SubmissionKey.of, st.sampled_from(KEY_NAMES), st.sampled_from([b"", b"{}"]))
 
 
 def everything(ledger: Ledger) -> dict[str, Any]:
@@ -814,6 +1016,8 @@ def everything(ledger: Ledger) -> dict[str, Any]:
         "versions": list(ledger.versions()),
         "version": [ledger.version(api_id) for api_id in ids],
         "projects": ledger.project_ids(),
+        "needed": list(ledger.needed_versions()),
+        "needed without jobs": list(ledger.needed_versions(without_jobs=[each.id for each in jobs[:2]])),
         "jobs": jobs,
         "job": [ledger.job(each.id) for each in jobs],
         "in progress": list(ledger.jobs_in_progress()),
@@ -823,6 +1027,7 @@ def everything(ledger: Ledger) -> dict[str, Any]:
         "ended": list(ledger.jobs_ended_before(2**60, limit=3)),
         "newest": ledger.newest_job_id(),
         "segments": [list(ledger.segments(each.id)) for each in jobs],
+        "cursors": [ledger.cursor(each.id) for each in jobs],
         "workers": [list(ledger.workers(each.id)) for each in jobs],
         "deaths": [list(ledger.deaths(each.id)) for each in jobs],
         "keys": [ledger.keyed_job(name, key) for name in ["api", *NAMES] for key in KEY_NAMES],
@@ -841,19 +1046,21 @@ class TwoTellers(RuleBasedStateMachine):
         self.memory, self.file = MemoryLedger(), SqliteLedger(self.path)
         self.number = 2**40
         self.clock = 0
+        self.known = everything(self.memory)
 
     @property
     def path(self) -> Path:
         return Path(self.directory.name, "ledger.sqlite")
 
     def tell(self, say: Callable[[Ledger], Any]) -> Any:
-        """Say it to both; they answer alike, or refuse alike."""
+        """Say it to both; they answer alike, or refuse alike, and then nothing has changed."""
         answers = []
         for ledger in (self.memory, self.file):
             try:
                 answers.append(say(ledger))
-            except ValueError:
-                answers.append(ValueError)
+            except ValueError as refusal:
+                answers.append(str(refusal))
+                assert self.known == everything(ledger)
         assert answers[0] == answers[1]
         return answers[0]
 
@@ -863,7 +1070,8 @@ class TwoTellers(RuleBasedStateMachine):
 
     @invariant()
     def they_know_the_same(self) -> None:
-        assert everything(self.memory) == everything(self.file)
+        self.known = everything(self.memory)
+        assert self.known == everything(self.file)
 
     @rule()
     def reopen(self) -> None:
@@ -895,30 +1103,92 @@ class TwoTellers(RuleBasedStateMachine):
         self.tell(lambda ledger: ledger.delete_api(name))
 
     @precondition(lambda self: self.memory.versions())
-    @rule(
-        target=jobs,
-        data=st.data(),
-        config=st.none() | st.dictionaries(st.text(), st.integers() | st.text()),
-        key=st.none() | st.builds(SubmissionKey.of, st.sampled_from(KEY_NAMES), st.sampled_from([b"", b"{}"])),
-    )
-    def add_job(self, data: st.DataObject, config: Any, key: SubmissionKey | None) -> str:
-        self.number += data.draw(st.sampled_from([-1, -1, 1])) * data.draw(st.integers(1, 2**16))
-        of = data.draw(st.sampled_from(list(self.memory.versions())))
-        added = job(self.number, of.api_name, config=config, api_id=of.api_id)
-        if self.memory.job(added.id) is None:
-            self.tell(lambda ledger: ledger.add_job(added, SEGMENTS, key))
+    @rule(target=jobs, data=st.data(), asked=ASKED, key=KEYS)
+    def add_job(self, data: st.DataObject, asked: dict[str, Any], key: SubmissionKey | None) -> str:
+        self.add(data, job(self.next_number(data), **asked), SEGMENTS, key)
+        return f"{self.number:016x}"
+
+    @precondition(lambda self: self.memory.versions())
+    @rule(target=jobs, data=st.data(), earlier=jobs)
+    def rerun(self, data: st.DataObject, earlier: str) -> str:
+        deaths = list(self.memory.deaths(earlier))
+        self.add(data, job(self.next_number(data), rerun_of=earlier, origin=earlier), SEGMENTS, None, deaths)
+        return f"{self.number:016x}"
+
+    @precondition(lambda self: self.memory.versions())
+    @rule(target=jobs, data=st.data(), asked=ASKED, key=KEYS, source=SOURCES)
+    def add_job_over_files(
+        self, data: st.DataObject, asked: dict[str, Any], key: SubmissionKey | None, source: FileSource
+    ) -> str:
+        added = job(self.next_number(data), **asked, source=source, item_count=0, total_batch_count=0)
+        self.add(data, added, [], key)
         return added.id
 
-    @rule(job_id=jobs, status=st.sampled_from(JobStatus), reason=st.none() | st.text(), failed=st.integers(0, 5))
-    def move(self, job_id: str, status: JobStatus, reason: str | None, failed: int) -> None:
+    def next_number(self, data: st.DataObject) -> int:
+        """Give the number of a Job that is newer than all others, or older than the last one: a clock set back."""
+        self.number += data.draw(st.sampled_from([-1, -1, 1])) * data.draw(st.integers(1, 2**16))
+        return self.number
+
+    def add(
+        self,
+        data: st.DataObject,
+        added: Job,
+        segments: list[SegmentRange],
+        key: SubmissionKey | None,
+        deaths: Sequence[Death] = (),
+    ) -> None:
+        """Add a Job of a deployed version."""
+        of = data.draw(st.sampled_from(list(self.memory.versions())))
+        added = replace(added, api_name=of.api_name, api_id=of.api_id)
+        if self.memory.job(added.id) is None:
+            self.tell(lambda ledger: ledger.add_job(added, segments, key, deaths))
+
+    @rule(job_id=jobs | st.just(NO_JOB), skipped=st.sampled_from([0, 0, 0, 1]), count=st.integers(1, 3))
+    def publish(self, job_id: str, skipped: int, count: int) -> None:
+        """Publish the next Segment; sometimes one that cannot be the next."""
+        present = self.memory.segments(job_id)
+        segment = SegmentRange(number=len(present), first=(present[-1].end if present else 0) + skipped, count=count)
+        self.tell(lambda ledger: ledger.publish(job_id, segment, item_count=10 * count, cursor={"of": count}))
+
+    @rule(
+        job_id=jobs | st.just(NO_JOB),
+        status=st.sampled_from(JobStatus),
+        reason=st.none() | st.text(),
+        data=st.data(),
+        has_its_counts=st.sampled_from([True, True, True, False]),
+    )
+    def move(
+        self, job_id: str, status: JobStatus, reason: str | None, data: st.DataObject, *, has_its_counts: bool
+    ) -> None:
+        """Move a Job to any status, mostly with what is written with it."""
         self.clock += 1
-        counts = Counts(succeeded=5, failed=failed, in_queue=5 - failed) if status.is_final else None
-        busy = failed / 3 if status.is_final else 0.0
+        endings = st.sampled_from([JobStatus.STOPPED, JobStatus.TIMED_OUT, None, JobStatus.SUCCEEDED])
+        ending = data.draw(endings) if status is JobStatus.STOPPING else None
+        counts, busy_seconds = None, 0.0
+        if status.is_final is has_its_counts:
+            found = self.memory.job(job_id)
+            total = found.total_batch_count if found else 0
+            failed = data.draw(st.integers(0, total))
+            counts = Counts(succeeded=total - failed, failed=failed, succeeded_items=total, failed_items=9 * failed)
+            busy_seconds = failed / 3
         self.tell(
             lambda ledger: ledger.move(
-                job_id, status, at_ns=self.clock, reason=reason, counts=counts, busy_seconds=busy
+                job_id,
+                status,
+                at_ns=self.clock,
+                reason=reason,
+                ending=ending,
+                counts=counts,
+                busy_seconds=busy_seconds,
             )
         )
+
+    @rule(job_id=jobs)
+    def run_pause_and_resume(self, job_id: str) -> None:
+        for status in (JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.RUNNING):
+            self.they_know_the_same()
+            self.clock += 1
+            self.tell(lambda ledger, status=status: ledger.move(job_id, status, at_ns=self.clock))
 
     @rule(job_ids=st.lists(jobs, max_size=3))
     def delete_jobs(self, job_ids: list[str]) -> None:
@@ -940,10 +1210,16 @@ class TwoTellers(RuleBasedStateMachine):
     def end_worker(self, worker: str) -> None:
         self.tell(lambda ledger: ledger.end_worker(worker))
 
-    @rule(job_id=jobs, batch=st.integers(0, 2), cause=st.text(), oom=st.booleans())
-    def charge_death(self, job_id: str, batch: int, cause: str, oom: bool) -> None:
-        if self.memory.job(job_id) is not None:
-            self.tell(lambda ledger: ledger.charge_death(job_id, batch, cause=cause, out_of_memory=oom))
+    @rule(
+        job_id=jobs,
+        batch=st.integers(0, 1),
+        part=st.sampled_from([WHOLE, Part(5, 10)]),
+        kinds=st.lists(st.sampled_from(DeathKind), min_size=1, max_size=3),
+        cause=st.text(),
+    )
+    def charge_deaths(self, job_id: str, batch: int, part: Part, kinds: list[DeathKind], cause: str) -> None:
+        for kind in kinds if self.memory.job(job_id) is not None else []:
+            self.tell(lambda ledger, kind=kind: ledger.charge_death(job_id, batch, part, kind=kind, cause=cause))
 
 
 TestTwoTellers = TwoTellers.TestCase

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from crash_story import wait_until
 from operator_process import OperatorProcess, follow_lines
 
 BATCHES = 3000
@@ -227,10 +228,9 @@ def test_a_long_batch_survives_the_operator(operator: OperatorProcess, record: P
     first, second = (operator.submit([7]) for _ in range(2))  # the operator is there for others meanwhile
     for other in (first, second):
         assert operator.http.delete(f"/api/{other}").status_code == 200
-    counts = operator.status(job)
+    wait_until(lambda: operator.status(job)["batches_in_flight"] == 1, "the worker is found")
     gate.touch()
 
-    assert counts["batches_in_flight"] == 1
     assert operator.wait(job)["status"] == "status_succeeded"
     assert [1, 2, 3] == operator.rows(job)
     assert [line for line in (record / "runs").read_text().split() if line != "7"] == ["1", "2", "3"]

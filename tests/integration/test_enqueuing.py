@@ -25,6 +25,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.enqueuing.process import Enqueuers
+from operator_process import children_running
 
 LISTER, DELIMITED = SourceKind
 
@@ -37,7 +38,7 @@ def enqueuers(tmp_path):
 
 def processes() -> list[psutil.Process]:
     """Give the enqueuing processes of this one; what other tests keep running does not count."""
-    return [child for child in psutil.Process().children() if "cortex.enqueuing" in child.cmdline()]
+    return children_running("cortex.enqueuing")
 
 
 @pytest.fixture

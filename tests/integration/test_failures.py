@@ -292,3 +292,33 @@ def test_workers_that_still_construct_are_counted_as_initializing(operator: Oper
     expected = {"pending": 0, "initializing": 1, "running": 0, "succeeded": 0, "failed": 0, "stalled": 0}
     assert expected == counts
     assert "worker_counts" not in operator.wait(job)
+
+
+def test_the_items_that_failed_of_isolated_batches_are_told_and_can_be_submitted_again(
+    operator: OperatorProcess,
+) -> None:
+    operator.deploy(
+        """
+        class PythonPredictor:
+            def __init__(self, config):
+                pass
+
+            def predict(self, payload):
+                return [100 // item for item in payload]
+        """
+    )
+    job = operator.submit([1, 2, 0, 4, 5, 0, 0, 10], batch_size=4, on_failed_batch="isolate", retries=1)
+
+    status = operator.wait(job)
+
+    assert ("status_completed_with_failures", {"succeeded": 5, "failed": 3}) == (
+        status["status"],
+        status["item_metrics"],
+    )
+    assert [100, 50, 25, 20, 10] == operator.rows(job)
+    failures = [json.loads(line) for line in operator.http.get(f"/api/{job}/failures").text.splitlines()]
+    assert [(2, 1), (5, 1), (6, 1)] == [(each["first_item"], each["items"]) for each in failures]
+    assert {(2, "ZeroDivisionError")} == {(each["attempts"], each["type"]) for each in failures}
+    items = operator.http.get(f"/api/{job}/failures", params={"items": "true"}).text.splitlines()
+    assert [[0]] * 3 == [json.loads(line)["items"] for line in items]
+    assert [each["batch_id"] for each in failures] == [json.loads(line)["batch_id"] for line in items]

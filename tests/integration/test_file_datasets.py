@@ -12,7 +12,7 @@ import psutil
 import pytest
 import zstandard
 
-from operator_process import OperatorProcess, follow_lines
+from operator_process import OperatorProcess, children_running, follow_lines
 from s3_server import S3
 
 ECHO = """
@@ -176,8 +176,7 @@ def slow_lines(tmp_path: Path) -> Iterator[Path]:
 
 def enqueuers(operator: OperatorProcess) -> list[psutil.Process]:
     assert operator.process is not None
-    children = psutil.Process(operator.process.pid).children()
-    return [child for child in children if "cortex.enqueuing" in child.cmdline()]
+    return children_running("cortex.enqueuing", operator.process.pid)
 
 
 def begin(operator: OperatorProcess, path: Path, batch_size: int = 1000) -> str:

@@ -311,7 +311,7 @@ def test_a_job_that_has_ended_has_what_applies_to_it_and_nothing_else(server: Op
     assert set(status) == {
         "job_id", "api_name", "workers", "config", "api_id", "sqs_url", "total_batch_count", "created_time",
         "batches_per_worker", "status", "status_reason", "batches_in_queue", "batches_in_flight", "batch_metrics",
-        "start_time", "end_time",
+        "item_metrics", "start_time", "end_time",
     }  # fmt: skip
     assert status["created_time"] < status["start_time"] < status["end_time"]
     assert (status["batches_per_worker"], status["config"]) == (5, {"level": 1})
@@ -468,7 +468,9 @@ def test_a_job_of_another_api_is_not_there(server: OperatorProcess, ended_job: s
 
 def test_a_job_has_no_other_outputs(server: OperatorProcess, ended_job: str):
     for what in ("nothing", "results/1", "Results"):
-        assert refusal(server.http.get(f"/api/{ended_job}/{what}")) == (404, "route.not_found")
+        for method in ("GET", "POST"):
+            answer = server.http.request(method, f"/api/{ended_job}/{what}")
+            assert refusal(answer) == (404, "route.not_found")
 
 
 @pytest.mark.parametrize(
@@ -489,6 +491,11 @@ def test_a_job_has_no_other_outputs(server: OperatorProcess, ended_job: str):
         ("POST", "/api/JOB/results"),
         ("DELETE", "/api/JOB/logs"),
         ("PUT", "/api/JOB/failures"),
+        ("GET", "/api/JOB/rerun"),
+        ("DELETE", "/api/JOB/pause"),
+        ("POST", "/api/JOB/verify"),
+        ("POST", "/api/JOB/manifest"),
+        ("GET", "/_cortex/prune"),
     ],
 )
 def test_a_wrong_method_is_405(server: OperatorProcess, ended_job: str, method: str, path: str):

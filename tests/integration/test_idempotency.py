@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cortex.client import OperatorClient
+from cortex.clients.operator_client import OperatorClient
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
 
 ECHO = """

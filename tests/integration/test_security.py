@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from cortex.client import OperatorClient
+from cortex.clients.operator_client import OperatorClient
 from cortex.domain.errors import Forbidden, Unauthorized
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
 

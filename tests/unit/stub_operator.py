@@ -9,8 +9,8 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from cortex.cli.environments import Environment, Environments, write_environments
 from cortex.cli.main import main
+from cortex.clients.environments import Environment, Environments, write_environments
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,25 @@ def cut_off(*chunks: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
     """Send a chunked body and hang up before its end, as an operator does that is killed."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.protocol_version = "HTTP/1.1"
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
+        begin_chunks(handler)
         for chunk in chunks:
-            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        handler.close_connection = True
+            send_chunk(handler, chunk)
 
     return answer
+
+
+def begin_chunks(handler: BaseHTTPRequestHandler) -> None:
+    """Begin an answer that comes bit by bit; without an empty chunk at its end it is cut off."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.close_connection = True
+
+
+def send_chunk(handler: BaseHTTPRequestHandler, chunk: bytes) -> None:
+    """Send a bit."""
+    handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
 
 def use(stub: StubOperator) -> None:

@@ -13,8 +13,9 @@ import psutil
 import pytest
 from stub_operator import cortex
 
-from cortex.cli import background, connection
-from cortex.cli.background import LocalOperator
+from cortex.clients import connect
+from cortex.clients import local as background
+from cortex.clients.local import LocalOperator
 from cortex.domain.errors import OperatorUnreachable, StartRefused
 
 PROGRAM = """
@@ -78,7 +79,7 @@ def local(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> It
     operator = LocalOperator(data_dir=tmp_path / "cli" / "local", program=(sys.executable, str(program)))
     monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path / "cli"))
     monkeypatch.setattr(background, "PORT", free_port)
-    monkeypatch.setattr(connection, "local_operator", lambda: operator)
+    monkeypatch.setattr(connect, "local_operator", lambda: operator)
     monkeypatch.setattr("cortex.cli.cluster.local_operator", lambda: operator)
     yield operator
     operator.stop()

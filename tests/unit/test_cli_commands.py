@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from stub_operator import Refusal, StubOperator, Then, cortex, cut_off, use
 
-from cortex.cli import wait, watch
-from cortex.cli.bar import progress_bar
+from cortex.cli import watch
 from cortex.cli.main import COMMANDS
-from cortex.cli.wait import TerseProgress
+from cortex.clients import waiting as wait
+from cortex.clients.bar import progress_bar
+from cortex.clients.progress import TerseProgress
 
 JOB = "69d6faf82e4660d3"
 
@@ -488,6 +489,23 @@ def test_progress_says_what_a_job_waits_for(capsys: pytest.CaptureFixture[str]) 
         "running: 0/10 batches, 1 worker initializing",
         "running: 0/10 batches",
         "running: 1/10 batches",
+    ]
+
+
+def test_progress_of_a_job_that_is_paused_says_so_and_goes_on_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    progress = TerseProgress(clock=lambda: now)
+
+    for count, status in ((0, "running"), (5, "running"), (5, "paused"), (5, "paused"), (5, "running"), (6, "running")):
+        now += 1
+        progress.show(job(count, status=status))
+
+    assert capsys.readouterr().err.splitlines() == [
+        "running: 0/10 batches",
+        "running: 5/10 batches, 5.0 batches/s, 1s left",
+        "paused: 5/10 batches, until it is resumed",
+        "running: 5/10 batches",
+        "running: 6/10 batches, 1.0 batches/s, 4s left",
     ]
 
 

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import pytest
 from stub_operator import Refusal, StubOperator, cortex, use
 
-from cortex.cli.local_files import absolute, common_root, longer_names
-from cortex.client import OperatorClient
+from cortex.clients.local_files import absolute, common_root, longer_names
+from cortex.clients.operator_client import OperatorClient
 from cortex.domain.batch import MAX_BATCH_BYTES, MAX_REQUEST_BYTES
 from cortex.files.places import AllFiles
 from cortex.files.selection import Selection, select

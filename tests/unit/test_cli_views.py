@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from click import unstyle
 
-from cortex.cli.times import format_age, format_duration, format_short_duration
-from cortex.cli.views import api_view, apis_view, job_line, job_view
+from cortex.cli.views import api_view, apis_view, job_view
+from cortex.clients.facts import job_line
+from cortex.clients.times import format_age, format_duration, format_short_duration
 
 NOW = datetime.fromisoformat("2020-07-20T01:11:10.5Z")
 ENDPOINT = "http://127.0.0.1:8888/image-classifier"
@@ -159,6 +160,89 @@ worker stats are not available because this job is not currently running
 job endpoint: E/69d6faf82e4660d3"""
 
     assert expected == unstyle(job_view({"job_status": over, "endpoint": "E"}, NOW))
+
+
+def test_what_a_job_asks_for_is_shown_and_its_items_beside_the_batches_where_failing_ones_are_isolated() -> None:
+    isolating = ended(
+        status="status_completed_with_failures",
+        rerun_of="69d6faf82e4660d4",
+        retries={"attempts": 4, "backoff": 2.0, "max_backoff": 5.0, "no_retry": ["ValueError", "a.B"]},
+        batch_timeout=30.0,
+        timeout=5400.0,
+        max_failures="5%",
+        on_failed_batch="isolate",
+        results={"path": "s3://bucket/out/69d6faf82e4660d3", "format": "csv", "include_input": True},
+        batch_metrics={"succeeded": 2, "failed": 1, "avg_time_per_batch": 20.1234},
+        item_metrics={"succeeded": 299, "failed": 1},
+    )
+    expected = """\
+job id:   69d6faf82e4660d3
+status:   completed with failures
+rerun of: 69d6faf82e4660d4
+
+start time: 20 Jul 2020 01:07:44 UTC
+end time:   20 Jul 2020 01:08:26 UTC
+duration:   42s
+
+retries:         4 attempts, 2s to 5s apart; one for ValueError, a.B
+batch timeout:   30s
+timeout:         90m
+max failures:    5%
+on failed batch: isolate
+results:         s3://bucket/out/69d6faf82e4660d3 (csv, with input)
+
+batch stats
+total   succeeded   failed   avg time per batch
+3       2           1        20.123s
+
+item stats
+succeeded   failed
+299         1
+
+worker stats are not available because this job is not currently running
+
+job endpoint: E/69d6faf82e4660d3"""
+
+    assert expected == unstyle(job_view({"job_status": isolating, "endpoint": "E"}, NOW))
+
+
+@pytest.mark.parametrize(
+    ("said", "retries"),
+    [
+        ("retries: 1 attempt; one for E", {"attempts": 1, "backoff": 1.0, "max_backoff": 60.0, "no_retry": ["E"]}),
+        ("retries: 2 attempts, 500ms apart", {"attempts": 2, "backoff": 0.5, "max_backoff": 60.0, "no_retry": []}),
+        ("retries: 3 attempts, 1s to 2s apart", {"attempts": 3, "backoff": 1.0, "max_backoff": 60.0, "no_retry": []}),
+        ("retries: 1000 attempts, 0s apart", {"attempts": 1000, "backoff": 0.0, "max_backoff": 60.0, "no_retry": []}),
+        (
+            "retries: 1000 attempts, 1s to 1m apart",
+            {"attempts": 1000, "backoff": 1.0, "max_backoff": 60.0, "no_retry": []},
+        ),
+    ],
+)
+def test_retries_read_as_attempts_and_what_lies_between_them(said: str, retries: dict[str, Any]) -> None:
+    assert f"\n{said}\n" in unstyle(job_view({"job_status": job(retries=retries), "endpoint": "E"}, NOW))
+
+
+def test_a_paused_job_is_in_progress_and_says_that_it_waits() -> None:
+    paused = job(status="status_paused", batch_metrics={"succeeded": 1, "failed": 0}, worker_counts=None)
+    del paused["worker_counts"]
+
+    text = unstyle(job_view({"job_status": paused, "endpoint": "E"}, NOW))
+
+    assert "status: paused\n" in text
+    assert "\nno more batches are begun because this job is paused\n" in text
+    assert "duration:   3m26s" in text
+    assert job_line(paused) == "paused: 1/3 batches"
+    assert "69d6faf82e4660d3   paused   1/3" in unstyle(api_view(api(paused), NOW))
+
+
+def test_a_job_that_took_too_long_reads_as_timed_out() -> None:
+    over = ended(status="status_timed_out", status_reason="it took longer than 2h", timeout=7200.0)
+
+    text = unstyle(job_view({"job_status": over, "endpoint": "E"}, NOW))
+
+    assert "status: timed out\nreason: it took longer than 2h\n" in text
+    assert "\ntimeout: 2h\n" in text
 
 
 def test_a_job_that_is_enqueuing_has_no_workers_yet() -> None:

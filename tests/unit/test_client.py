@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from stub_operator import Refusal, StubOperator, Then, cut_off
 
-from cortex.client import OperatorClient
+from cortex.clients.operator_client import OperatorClient
 from cortex.domain.errors import (
     ApiNotFound,
     CortexError,
@@ -165,7 +165,7 @@ def test_nobody_there() -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What it would have waited."""
     pauses: list[float] = []
-    monkeypatch.setattr("cortex.client.time.sleep", pauses.append)
+    monkeypatch.setattr("cortex.clients.calls.time.sleep", pauses.append)
     return pauses
 
 
@@ -204,7 +204,7 @@ def test_that_an_operator_is_gone_for_good_hides_not_that_it_may_have_the_job(
     with elsewhere:
         pass  # its port is free again
     addresses = iter([operator.address])
-    monkeypatch.setattr(client, "_url", lambda path: next(addresses, elsewhere.address) + path)
+    monkeypatch.setattr(client._transport, "_url", lambda path: next(addresses, elsewhere.address) + path)
 
     with pytest.raises(OperatorUnreachable, match="went away in the middle"):
         client.submit("http://h/iris", b"{}")

@@ -20,6 +20,11 @@ GOOD = [
     HEAD + "    python_path: src\n    config: {a: [1, null, {b: 2}]}\n    env: {A: b}\n",
     HEAD + "  networking: {endpoint: /vision/digits}\n  compute: {cpu: 0.5, mem: 2Gi, gpu: 1}\n",
     HEAD + "  compute: {cpu: 200m, mem: null}\n",
+    HEAD + "  job:\n",
+    HEAD + "  job: {retries: 2, batch_timeout: 30s, timeout: 0.5, max_failures: 5%, on_failed_batch: isolate}\n",
+    HEAD + "  job: {retries: {attempts: 3, backoff: 0, max_backoff: 1m, no_retry: [a.B]}, max_failures: 0}\n",
+    HEAD + "  job: {results: {path: s3://bucket/out, format: csv, include_input: true}}\n",
+    HEAD + "  job: {retries: null, batch_timeout: null, max_failures: null, on_failed_batch: null, results: null}\n",
     HEAD + HEAD.replace("name: a", "name: b"),
 ]
 
@@ -46,6 +51,21 @@ BAD = [
     HEAD + "  compute: {mem: 512}\n",
     HEAD + "  compute: {gpu: -1}\n",
     HEAD + "  compute: {gpu: one}\n",
+    HEAD + "  job: []\n",
+    HEAD + "  job: {retry: 1}\n",
+    HEAD + "  job: {retries: -1}\n",
+    HEAD + "  job: {retries: 1000}\n",
+    HEAD + "  job: {retries: twice}\n",
+    HEAD + "  job: {retries: {backoff: 1s}}\n",
+    HEAD + "  job: {retries: {attempts: 0}}\n",
+    HEAD + "  job: {retries: {attempts: 2, no_retry: ValueError}}\n",
+    HEAD + "  job: {batch_timeout: soon}\n",
+    HEAD + "  job: {timeout: 0}\n",
+    HEAD + "  job: {max_failures: 1.5}\n",
+    HEAD + "  job: {max_failures: some}\n",
+    HEAD + "  job: {on_failed_batch: skip}\n",
+    HEAD + "  job: {results: s3://bucket/out}\n",
+    HEAD + "  job: {results: {path: s3://bucket/out, format: xml}}\n",
 ]
 
 

@@ -45,7 +45,7 @@ def api(name: str, endpoint: str = "") -> str:
 
 
 def test_all_problems_are_reported_at_once_in_the_order_of_their_lines():
-    top = "(allowed: compute, kind, name, networking, predictor)"
+    top = "(allowed: compute, job, kind, name, networking, predictor)"
     below = "(allowed: config, env, path, python_path, type)"
     rule = "relative to the folder of the configuration file and inside it, with `/` between its parts"
 

@@ -1,5 +1,6 @@
 """How the workers of a job are counted, and what is said of those that wait for a place."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,15 @@ def test_only_the_pages_of_workers_that_did_something_are_kept(tmp_path: Path) -
         crew.lose(worker)
 
     assert [crew.folder.page(worked)] == list(crew.folder.workers.iterdir())
+
+
+def test_a_worker_that_reads_its_setup_while_the_next_operator_writes_it_reads_it_whole(tmp_path: Path):
+    folder = JobFolder(tmp_path)
+    SETUP.write(folder)
+
+    with folder.setup.open() as reader:
+        replace(SETUP, config={"a": 1}).write(folder)
+        read = json.load(reader)
+
+    assert {} == read["config"]
+    assert {"a": 1} == json.loads(folder.setup.read_text())["config"]

@@ -10,13 +10,26 @@ from cortex.domain.batch import BatchState, Page
 from cortex.domain.job import Counts, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace
-from cortex.operator.dispatch import Dispatch, LeaseLost, count
+from cortex.operator.dispatch import Dispatch, LeaseLost
+from cortex.operator.tally import count
 from cortex.storage.pages import create_page, read_page
 from cortex.storage.segments import States
-from job_files import make_job, set_states
+from job_files import job_of, make_job, set_states
 
-OPEN, NOTHING, ROWS, FAILED, GIVEN_UP = BatchState
+OPEN, NOTHING, ROWS, FAILED, GIVEN_UP, IN_PART = BatchState
 CHEAP = 1e-6
+
+
+def counted(*, succeeded: int = 0, failed: int = 0, in_flight: int = 0, in_queue: int = 0) -> Counts:
+    """Count Batches of one Item each."""
+    return Counts(
+        succeeded=succeeded,
+        failed=failed,
+        in_flight=in_flight,
+        in_queue=in_queue,
+        succeeded_items=succeeded,
+        failed_items=failed,
+    )
 
 
 class Story:
@@ -33,11 +46,11 @@ class Story:
     def new_dispatch(self, *suspects: int) -> Dispatch:
         """Give the Dispatch of the next operator, which knows nothing yet."""
         return Dispatch(
+            job_of(self.segments, workers=self.workers),
             self.folder,
             self.segments,
-            workers=self.workers,
             next_token=lambda: next(self.tokens),
-            suspects=suspects,
+            singles=suspects,
         )
 
     def filled(self, *suspects: int) -> Dispatch:
@@ -73,6 +86,12 @@ class Story:
             self.end(lease)
         return lease
 
+    def release(self, worker: str) -> int | None:
+        """Let a Worker be gone; give the Batch that it was in."""
+        suspect = self.dispatch.open_in(worker)
+        self.dispatch.release(worker)
+        return suspect
+
     def drain(self) -> list[tuple[int, int]]:
         """Lease all that is queued, one Lease after the other; give their ranges."""
         ranges = []
@@ -105,7 +124,7 @@ def test_every_open_batch_is_queued_and_nothing_else(tmp_path):
 
     dispatch = story.filled()
 
-    assert (dispatch.queued, dispatch.counts()) == (5, Counts(succeeded=2, failed=2, in_queue=5))
+    assert (dispatch.queued, dispatch.counts({})) == (5, counted(succeeded=2, failed=2, in_queue=5))
     assert [(0, 1), (2, 3), (3, 4), (6, 7), (8, 9)] == story.drain()
     assert dispatch.is_done
 
@@ -124,7 +143,7 @@ def test_filling_again_changes_nothing(story: Story):
     story.dispatch.fill()
 
     assert held == story.dispatch.held_by("a")
-    assert story.dispatch.counts() == Counts(in_flight=1, in_queue=99)
+    assert story.dispatch.counts({}) == counted(in_flight=1, in_queue=99)
     assert story.dispatch.queued == 99
 
 
@@ -183,7 +202,7 @@ def test_a_batch_is_leased_to_one_worker_at_a_time(story: Story):
 
     covered = Counter(batch for lease in leases for batch in range(lease.first, lease.end))
     assert max(covered.values()) == 1
-    assert story.dispatch.counts() == Counts(in_flight=3, in_queue=97)
+    assert story.dispatch.counts({}) == counted(in_flight=3, in_queue=97)
 
 
 def test_tokens_grow(story: Story):
@@ -219,14 +238,14 @@ def test_what_an_ended_lease_left_open_goes_back_to_the_front(story: Story):
 
 def test_the_word_of_one_who_holds_no_lease_changes_nothing(story: Story):
     lease = leased(story.dispatch, "a")
-    before = story.dispatch.counts()
+    before = story.dispatch.counts({})
 
     for worker, token in (("b", lease.token), ("a", lease.token + 1), ("a", 0), ("nobody", 1)):
         with pytest.raises(LeaseLost):
             story.dispatch.end_lease(worker, token, Pace(batches=1, seconds=1.0))
 
     assert lease == story.dispatch.held_by("a")
-    assert before == story.dispatch.counts()
+    assert before == story.dispatch.counts({})
 
 
 def test_a_word_that_is_repeated_changes_nothing(story: Story):
@@ -236,7 +255,7 @@ def test_a_word_that_is_repeated_changes_nothing(story: Story):
     with pytest.raises(LeaseLost):
         story.dispatch.end_lease("a", lease.token, Pace(batches=1, seconds=1.0))
 
-    assert story.dispatch.counts() == Counts(succeeded=1, in_queue=99)
+    assert story.dispatch.counts({}) == counted(succeeded=1, in_queue=99)
 
 
 # Deaths
@@ -248,11 +267,11 @@ def test_the_batch_that_a_dead_worker_was_in_is_the_suspect(story: Story):
     story.name("a", lease.first + 1)
     before = story.dispatch.queued
 
-    suspect = story.dispatch.release("a")
+    suspect = story.release("a")
 
     assert suspect == lease.first + 1
     assert story.dispatch.queued == before + lease.count - 1
-    assert story.dispatch.counts().in_flight == 0
+    assert story.dispatch.counts({}).in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -267,14 +286,14 @@ def test_with_no_open_batch_on_its_page_a_dead_worker_has_no_suspect(story: Stor
     story.store(lease.first)
     story.name("a", None if current is None else lease.first + current)
 
-    assert story.dispatch.release("a") is None
+    assert story.release("a") is None
 
 
 def test_a_worker_that_held_nothing_leaves_nothing(story: Story):
-    before = story.dispatch.counts()
+    before = story.dispatch.counts({})
 
-    assert story.dispatch.release("a") is None
-    assert before == story.dispatch.counts()
+    assert story.release("a") is None
+    assert before == story.dispatch.counts({})
 
 
 def test_a_suspect_is_leased_alone_from_then_on(story: Story):
@@ -282,21 +301,19 @@ def test_a_suspect_is_leased_alone_from_then_on(story: Story):
     middle = lease.first + 3
     story.name("a", middle)
 
-    story.dispatch.suspect(story.dispatch.release("a") or -1)
+    story.dispatch.lease_alone([middle])
+    assert middle == story.release("a")
 
     ranges = []
     while (next_lease := story.dispatch.lease("b")) is not None:
         ranges.append((next_lease.first, next_lease.end))
         story.end(next_lease)
     assert (middle, middle + 1) in ranges
-    assert list(range(lease.first, 100)) == [batch for first, end in ranges for batch in range(first, end)]
+    assert list(range(lease.first, 100)) == sorted(batch for first, end in ranges for batch in range(first, end))
 
 
 def test_suspects_of_earlier_operators_are_leased_alone(story: Story):
     story.filled(30, 31, 99)
-
-    story.large_lease("a")
-    story.dispatch.release("a")
 
     ranges = []
     while (lease := story.dispatch.lease("b")) is not None:
@@ -311,27 +328,48 @@ def test_a_suspect_in_a_larger_range_that_goes_back_is_cut_out(story: Story):
     story.dispatch.fill()
 
     lease = story.large_lease("a")
-    story.dispatch.release("a")
+    story.release("a")
 
     assert lease.end <= 25 or lease.first > 25
-    assert story.dispatch.queued == story.dispatch.counts().in_queue
+    assert story.dispatch.queued == story.dispatch.counts({}).in_queue
+
+
+def test_a_batch_that_waits_is_leased_when_it_is_woken_and_not_before(story: Story):
+    story.filled(30, 31)
+    story.dispatch.hold(30)
+    story.dispatch.fill()
+
+    assert 31 == leased(story.dispatch, "a").first
+    assert (30, 31) not in story.drain()
+    assert not story.dispatch.is_done
+
+    story.store(*(batch for batch in range(100) if batch != 30))
+    for worker in ("a", "c"):
+        story.dispatch.release(worker)
+    assert not story.dispatch.is_done
+
+    story.dispatch.wake(30)
+    lease = leased(story.dispatch, "a")
+    assert (30, 31) == (lease.first, lease.end)
+    story.end(lease)
+    assert story.dispatch.is_done
 
 
 def test_a_batch_that_is_given_up_has_failed_and_is_leased_no_more(story: Story):
     lease = leased(story.dispatch, "a")
     story.name("a", lease.first)
-    suspect = story.dispatch.release("a")
+    story.dispatch.lease_alone([lease.first])
+    suspect = story.release("a")
     assert suspect is not None
 
-    story.dispatch.suspect(suspect)
     assert story.dispatch.is_queued_alone(suspect)
     story.dispatch.give_up(suspect)
 
     assert not story.dispatch.is_queued_alone(suspect)
 
-    assert story.dispatch.counts() == Counts(failed=1, in_queue=99)
+    assert story.dispatch.counts({}) == counted(failed=1, in_queue=99)
     assert (suspect, suspect + 1) not in story.drain()
-    assert story.dispatch.counts() == Counts(failed=1, succeeded=99)
+    assert story.dispatch.counts({}) == counted(failed=1, succeeded=99)
     assert story.dispatch.is_done
 
 
@@ -389,7 +427,7 @@ def test_a_lease_that_has_not_begun_keeps_its_first_batch(story: Story):
     held = story.dispatch.held_by("a")
     assert held is not None
     assert held.end == lease.first + 1
-    assert story.dispatch.counts().total == 100
+    assert story.dispatch.counts({}).total == 100
 
 
 def test_a_lease_that_has_ended_meanwhile_is_not_shortened(story: Story):
@@ -416,7 +454,7 @@ def test_a_shortened_lease_ends_on_its_holders_word(story: Story):
     story.dispatch.end_lease("a", lease.token, Pace(batches=1, seconds=1.0))
 
     assert not story.dispatch.has_leases
-    assert story.dispatch.queued == story.dispatch.counts().in_queue == 100 - lease.first - 1
+    assert story.dispatch.queued == story.dispatch.counts({}).in_queue == 100 - lease.first - 1
 
 
 def test_all_holders_are_asked_to_begin_nothing(story: Story):
@@ -458,8 +496,8 @@ def test_the_lease_on_the_page_of_a_worker_is_adopted(story: Story):
 
     assert lease == story.dispatch.held_by("a")
     assert story.dispatch.held_by("b") is None
-    assert story.dispatch.counts().in_flight == lease.count
-    assert story.dispatch.queued == story.dispatch.counts().in_queue
+    assert story.dispatch.counts({}).in_flight == lease.count
+    assert story.dispatch.queued == story.dispatch.counts({}).in_queue
     assert leased(story.dispatch, "b").first == lease.end
 
 
@@ -471,7 +509,7 @@ def test_an_adopted_lease_ends_on_its_holders_word(story: Story):
 
     story.end(lease)
 
-    assert story.dispatch.counts() == Counts(succeeded=lease.end, in_queue=100 - lease.end)
+    assert story.dispatch.counts({}) == counted(succeeded=lease.end, in_queue=100 - lease.end)
 
 
 def test_a_shortened_lease_is_adopted_as_it_is(story: Story):
@@ -504,7 +542,7 @@ def test_a_batch_that_runs_beyond_the_limit_is_adopted_with_its_lease(story: Sto
     assert held is not None
     assert (held.token, held.first) == (lease.token, lease.first)
     assert held.end == lease.first + begun + 1
-    assert story.dispatch.release("a") == lease.first + begun
+    assert story.release("a") == lease.first + begun
 
 
 def test_a_worker_whose_page_is_gone_held_nothing(story: Story):
@@ -529,7 +567,7 @@ def test_the_counts_follow_the_bytes_at_every_read(story: Story):
     for place, state in enumerate((ROWS, NOTHING, FAILED)):
         story.store(lease.first + place, state=state)
 
-    counts = story.dispatch.counts()
+    counts = story.dispatch.counts({})
     assert (counts.succeeded, counts.failed) == (ended + 2, 1)
     assert (counts.in_flight, counts.total) == (lease.count - 3, 100)
 
@@ -540,14 +578,16 @@ def test_a_segment_is_counted_in_one_reading(tmp_path):
 
     lease = Lease(token=1, worker="a", segment=1, first=3, end=6)
 
-    assert count(States(folder, segment), [lease]) == Counts(succeeded=2, failed=2, in_flight=1, in_queue=1)
-    assert count(States(folder, segment)) == Counts(succeeded=2, failed=2, in_queue=2)
+    assert count(job_of([segment]), States(folder, segment), [lease]) == counted(
+        succeeded=2, failed=2, in_flight=1, in_queue=1
+    )
+    assert count(job_of([segment]), States(folder, segment)) == counted(succeeded=2, failed=2, in_queue=2)
 
 
 def test_a_job_without_batches_is_done_at_once(tmp_path):
     segments: list[SegmentRange] = []
-    dispatch = Dispatch(JobFolder(tmp_path), segments, workers=1, next_token=lambda: 1)
+    dispatch = Dispatch(job_of([]), JobFolder(tmp_path), segments, next_token=lambda: 1)
     dispatch.fill()
 
     assert dispatch.is_done
-    assert dispatch.counts() == Counts()
+    assert dispatch.counts({}) == counted()

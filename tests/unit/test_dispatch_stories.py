@@ -18,17 +18,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cortex.domain.batch import BatchState, EntryKind, Page
+from cortex.domain.isolation import MAX_DEATHS
 from cortex.domain.lease import Lease, Pace, token
-from cortex.operator.decide import MAX_DEATHS
 from cortex.operator.dispatch import Dispatch
+from cortex.storage.attempts import AttemptReader
 from cortex.storage.pages import create_page
 from cortex.storage.results import read_failures, read_rows
 from cortex.storage.segments import States
-from job_files import append_entry, make_job
+from job_files import append_entry, job_of, make_job
 
 SEGMENTS = (7, 1, 16)
 TOTAL = sum(SEGMENTS)
 HOW_BATCHES_END = [BatchState.SUCCEEDED_WITH_ROWS, BatchState.SUCCEEDED, BatchState.FAILED]
+ATTEMPTS = 3
+
+
+def raises_before_its_last_attempt(batch: int) -> bool:
+    return batch % 4 == 2
 
 
 class Step(Enum):
@@ -39,6 +45,7 @@ class Step(Enum):
     NAMED = auto()  # the next Batch on its page, and has not looked at the limit
     RUNS = auto()  # predict
     WROTE = auto()  # what predict returned, and has not stored the byte
+    RAISED = auto()  # and has written that down; the byte stays as it is
     LEAVES = auto()  # the Lease, and has not cleared its page
     SPEAKS = auto()  # has said that the Lease is over; nobody has heard it yet
 
@@ -56,6 +63,7 @@ class SimulatedWorker:
     lease: Lease | None = None
     batch: int = 0
     finished: int = 0
+    attempt: int = 1
 
     def word(self, word: int) -> int:
         """Read a word of the page."""
@@ -91,6 +99,8 @@ class Stories(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.runs: Counter[int] = Counter()
         self.ended: dict[int, int] = {}
+        self.raises: Counter[int] = Counter()
+        self.attempts_of_leases: dict[int, int] = {}
         self.begin_operator()
         self.start_worker()
         self.start_worker()
@@ -104,16 +114,43 @@ class Stories(RuleBasedStateMachine):
         counter = itertools.count(1)
         epoch = self.ledger.epoch
         self.dispatch = Dispatch(
+            job_of(self.segments, workers=1),
             self.folder,
             self.segments,
-            workers=1,
             next_token=lambda: token(epoch, next(counter)),
-            suspects=list(self.ledger.deaths),
+            singles=[],
         )
+        self.reader = AttemptReader(self.folder, "worker")
+        self.raised: Counter[int] = Counter()
+        self.waiting: set[int] = set()
+        for index in self.folder.workers.glob("*.index"):
+            self.read_raised(index.stem)
+        self.dispatch.lease_alone(self.ledger.deaths)
         self.missing = set(self.workers)
         self.is_paused = False
         self.taken_back: Lease | None = None
         self.fill_when_all_are_found()
+
+    def read_raised(self, worker: str) -> list[int]:
+        batches = [attempt.batch for attempt in self.reader.read_worker(worker)]
+        self.raised.update(batches)
+        self.dispatch.lease_alone(batches)
+        return batches
+
+    def settle(self, raised: list[int]) -> None:
+        """Let what raised in a Lease that has ended wait for its next attempt."""
+        for batch in [each for each in raised if self.state(each) is BatchState.OPEN]:
+            assert self.dispatch.is_queued_alone(batch), f"batch {batch} raised, is open, and is not queued"
+            self.dispatch.hold(batch)
+            self.waiting.add(batch)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def wake(self, data: st.DataObject) -> None:
+        """One that raised has waited long enough."""
+        batch = data.draw(st.sampled_from(sorted(self.waiting)))
+        self.waiting.discard(batch)
+        self.dispatch.wake(batch)
 
     def fill_when_all_are_found(self) -> None:
         if not self.missing:
@@ -167,6 +204,7 @@ class Stories(RuleBasedStateMachine):
             case Step.WAITS if worker.frame is not None:
                 worker.lease, worker.frame = worker.frame, None
                 worker.batch, worker.finished = worker.lease.first, 0
+                worker.attempt = self.attempts_of_leases[worker.lease.token]
                 worker.step = Step.BETWEEN
             case Step.BETWEEN if worker.lease is not None and worker.batch == worker.lease.end:
                 worker.step = Step.LEAVES
@@ -181,6 +219,9 @@ class Stories(RuleBasedStateMachine):
                 self.write(worker)
             case Step.WROTE:
                 self.store(worker)
+            case Step.RAISED:
+                worker.batch += 1
+                worker.step = Step.BETWEEN
             case Step.LEAVES:
                 worker.set_word(Page.CURRENT, 0)
                 worker.step = Step.SPEAKS
@@ -195,6 +236,11 @@ class Stories(RuleBasedStateMachine):
 
     def write(self, worker: SimulatedWorker) -> None:
         assert worker.lease is not None
+        if raises_before_its_last_attempt(worker.batch) and worker.attempt < ATTEMPTS:
+            self.append(worker, b'{"type":"E"}\n', EntryKind.FAILURE)
+            self.raises[worker.batch] += 1
+            worker.step = Step.RAISED
+            return
         state = HOW_BATCHES_END[worker.batch % 3]
         if state is BatchState.SUCCEEDED_WITH_ROWS:
             self.append(worker, f"{worker.batch}\n".encode(), EntryKind.ROWS)
@@ -238,7 +284,9 @@ class Stories(RuleBasedStateMachine):
         elif worker.step is Step.SPEAKS:
             assert worker.lease is not None
             pace = Pace(batches=worker.finished, seconds=seconds * worker.finished)
+            raised = self.read_raised(worker.name)
             self.dispatch.end_lease(worker.name, worker.lease.token, pace)
+            self.settle(raised)
             worker.step, worker.lease = Step.WAITS, None
 
     def hear_introduction(self, worker: SimulatedWorker) -> None:
@@ -248,7 +296,9 @@ class Stories(RuleBasedStateMachine):
             self.dispatch.adopt(worker.name)
             self.fill_when_all_are_found()
         if worker.step in (Step.WAITS, Step.SPEAKS) and worker.frame is None:
+            raised = self.read_raised(worker.name)
             self.dispatch.release(worker.name)
+            self.settle(raised)
             worker.must_introduce_itself = False
             worker.step, worker.lease = Step.WAITS, None
 
@@ -257,13 +307,17 @@ class Stories(RuleBasedStateMachine):
         if was_missing := worker.name in self.missing:
             self.missing.discard(worker.name)
             self.dispatch.adopt(worker.name)
-        suspect = self.dispatch.release(worker.name)
+        suspect = self.dispatch.open_in(worker.name)
         self.check_suspect(worker, suspect)
-        if suspect is not None:
-            self.ledger.deaths[suspect] += 1
-            self.dispatch.suspect(suspect)
-            if self.ledger.deaths[suspect] == MAX_DEATHS:
-                self.dispatch.give_up(suspect)
+        raised = self.read_raised(worker.name)
+        guilty = [suspect] if suspect is not None and suspect not in raised else []
+        self.ledger.deaths.update(guilty)
+        self.dispatch.lease_alone(guilty)
+        self.dispatch.release(worker.name)
+        self.settle(raised)
+        for batch in guilty:
+            if self.ledger.deaths[batch] == MAX_DEATHS:
+                self.dispatch.give_up(batch)
         os.close(worker.page)
         del self.workers[worker.name]
         if was_missing:
@@ -273,7 +327,7 @@ class Stories(RuleBasedStateMachine):
         """Only the Batch that the Worker was in pays for its death, and it always does."""
         if worker.step in (Step.RUNS, Step.WROTE):
             assert suspect == worker.batch
-        elif worker.step in (Step.NAMED, Step.LEAVES):
+        elif worker.step in (Step.NAMED, Step.RAISED, Step.BETWEEN, Step.LEAVES):
             assert suspect in (None, worker.batch)  # on the page; whether predict had begun is known to nobody
         else:
             assert suspect is None
@@ -293,7 +347,9 @@ class Stories(RuleBasedStateMachine):
             return
         covered = range(lease.first, lease.end)
         assert all(self.state(batch) is BatchState.OPEN for batch in covered)
-        assert lease.count == 1 or not any(batch in self.ledger.deaths for batch in covered)
+        assert lease.count == 1 or not any(batch in self.ledger.deaths or self.raised[batch] for batch in covered)
+        assert not self.waiting.intersection(covered)
+        self.attempts_of_leases[lease.token] = min(self.raised[lease.first] + 1, ATTEMPTS)
         worker.frame = lease
 
     @precondition(lambda self: not self.missing)
@@ -330,13 +386,13 @@ class Stories(RuleBasedStateMachine):
 
     @invariant()
     def the_counts_add_up_and_follow_the_bytes(self) -> None:
-        counts = self.dispatch.counts()
+        counts = self.dispatch.counts({})
         states = Counter(self.all_states())
         assert TOTAL == counts.total
         assert states[BatchState.OPEN] == counts.in_flight + counts.in_queue
         assert states[BatchState.FAILED] + states[BatchState.GIVEN_UP] == counts.failed
         if not self.missing:
-            assert self.dispatch.queued == counts.in_queue
+            assert self.dispatch.queued + len(self.waiting) == counts.in_queue
             assert not self.dispatch.is_done or not states[BatchState.OPEN]
 
     @invariant()
@@ -367,6 +423,9 @@ class Stories(RuleBasedStateMachine):
             self.restart_operator(reads_frames=True)
         for _ in range(50 * TOTAL):
             self.start_worker()
+            for batch in self.waiting:
+                self.dispatch.wake(batch)
+            self.waiting.clear()
             for worker in list(self.workers.values()):
                 self.hear_from(worker)
             for worker in self.workers.values():
@@ -390,7 +449,9 @@ class Stories(RuleBasedStateMachine):
         failed = [batch for batch, state in enumerate(states) if state is BatchState.FAILED]
         assert failed == [batch for batch, _ in read_failures(self.folder, self.segments)]
         for batch in range(TOTAL):
-            assert self.runs[batch] <= 1 + self.ledger.deaths[batch], "run again without a death"
+            assert self.runs[batch] <= 1 + self.ledger.deaths[batch] + self.raised[batch], "run again for nothing"
+            has_raised = self.raises[batch] == (ATTEMPTS - 1) * raises_before_its_last_attempt(batch)
+            assert has_raised or batch in given_up
 
 
 TestStories = Stories.TestCase

@@ -33,7 +33,7 @@ class SlowDatasets:
 def test_others_are_answered_while_an_upload_is_claimed() -> None:
     discarded: list[str] = []
     datasets = SlowDatasets()
-    version = SimpleNamespace(api_name="api", endpoint="/api")
+    version = SimpleNamespace(api_name="api", endpoint="/api", spec={})
     jobs = SimpleNamespace(
         new_job_id=lambda: "the job",
         write_dataset=lambda *_: [],
@@ -41,7 +41,11 @@ def test_others_are_answered_while_an_upload_is_claimed() -> None:
         discard=discarded.append,
     )
     operator: Any = SimpleNamespace(
-        deployments=SimpleNamespace(at=lambda _: (version, "")), jobs=jobs, datasets=datasets
+        deployments=SimpleNamespace(at=lambda _: (version, "")),
+        jobs=jobs,
+        datasets=datasets,
+        draining=SimpleNamespace(refuse_if_begun=lambda: None),
+        check_room=lambda: None,
     )
     app = create_app(operator, uploads=operator, addresses=[ADDRESS], about={})
 

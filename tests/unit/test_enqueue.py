@@ -133,9 +133,52 @@ def test_a_lister_that_is_killed_after_any_segment_goes_on_as_if_it_had_not_been
     if stop_after is not None:
         told += run(folder, source, resume=segments_of(told)[-1].resume)
 
+    assert urls == [file.url for file in read_listing(folder)]
     assert [urls[first : first + 2] for first in range(0, 11, 2)] == all_batches(folder, told)
     assert Enqueued(files=11) == told[-1]
     assert 11 == sum(cut.items for cut in segments_of(told))
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_list_that_is_further_than_the_segments_is_written_again_from_there(tmp_path, is_finished):
+    write_files(tmp_path / "data", [b""] * 7)
+    source = FileSource(kind=LISTER, paths=(f"{tmp_path}/data/",), batch_size=2)
+    folder = JobFolder(tmp_path / "job")
+    told = run(folder, source, stop_after=2)
+    draft = folder.listing.with_suffix(".part")
+    with draft.open("ab") as lines:
+        lines.write(b'["/nothing",1,"x"]\n["/no')
+    if is_finished:
+        draft.rename(folder.listing)
+
+    run(folder, source, resume=segments_of(told)[-1].resume)
+
+    assert [f"{tmp_path}/data/00{number}" for number in range(7)] == [file.url for file in read_listing(folder)]
+    assert not draft.exists()
+
+
+def test_a_lister_of_an_earlier_version_goes_on_without_a_list(tmp_path):
+    write_files(tmp_path / "data", [b""] * 4)
+    source = FileSource(kind=LISTER, paths=(f"{tmp_path}/data/",), batch_size=1)
+    folder = JobFolder(tmp_path / "job")
+    cut = segments_of(run(folder, source, stop_after=1))[-1]
+    earlier = {name: value for name, value in cut.cursor.items() if name != "listed"}
+    folder.listing.with_suffix(".part").unlink()
+
+    told = run(folder, source, resume=replace(cut.resume, cursor=earlier))
+
+    assert Enqueued(files=4) == told[-1]
+    assert not folder.listing.exists()
+
+
+def test_a_list_that_has_lost_files_of_published_segments_fails_the_job(tmp_path):
+    write_files(tmp_path / "data", [b""] * 4)
+    source = FileSource(kind=LISTER, paths=(f"{tmp_path}/data/",), batch_size=1)
+    folder = JobFolder(tmp_path / "job")
+    cut = segments_of(run(folder, source, stop_after=2))[-1]
+    folder.listing.with_suffix(".part").write_bytes(b"")
+
+    assert "is cut short; submit again" in failure_of(run(folder, source, resume=cut.resume))
 
 
 def test_each_file_is_told_before_its_content(tmp_path):

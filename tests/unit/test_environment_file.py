@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 from stub_operator import Refusal, StubOperator, cortex
 
-from cortex.cli.environments import (
+from cortex.clients.environments import (
     Environment,
     Environments,
     parse_endpoint,

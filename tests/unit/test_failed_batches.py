@@ -3,24 +3,29 @@
 import json
 import tracemalloc
 from collections import deque
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cortex.domain.batch import ENTRY_FIELDS, BatchState, EntryKind
 from cortex.domain.identity import batch_id
+from cortex.domain.isolation import DeathKind, Part
 from cortex.domain.job import Job, JobStatus, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.operator.failures import failed_items, failure_lines
 from cortex.storage import results
 from cortex.storage.memory import MemoryLedger
+from cortex.storage.payload import split_items
 from cortex.storage.segments import SegmentDamaged
 from job_files import append_entry, make_job, set_states
 
-OPEN, NOTHING, ROWS, FAILED, GIVEN_UP = BatchState
+OPEN, NOTHING, ROWS, FAILED, GIVEN_UP, IN_PART = BatchState
 JOB_ID = "69d6faf82e4660d3"
 RAISED = {"type": "ValueError", "message": "as asked", "traceback": "…", "at_ns": 1_595_207_264_000_000_005, "pid": 7}
 
@@ -45,13 +50,26 @@ class Story:
         )
         self.ledger.add_job(self.job, self.segments)
 
-    def raised(self, batch: int, **changes: Any) -> None:
+    def raised(self, batch: int, token: int = 1, **changes: Any) -> None:
         data = json.dumps({**RAISED, "message": f"batch {batch}", **changes}).encode() + b"\n"
-        append_entry(self.folder, f"worker-{batch % 2}", batch, data, kind=EntryKind.FAILURE)
+        append_entry(self.folder, f"{JOB_ID}-{batch % 2}", batch, data, token=token, kind=EntryKind.FAILURE)
 
-    def die(self, batch: int, times: int, cause: str = "was lost", *, out_of_memory: bool = False) -> None:
+    def failed_in_part(self, batch: int, *lines: dict[str, Any], token: int = 1) -> None:
+        data = b"".join(json.dumps({**RAISED, **line}).encode() + b"\n" for line in lines)
+        append_entry(self.folder, f"{JOB_ID}-0", batch, b"", token=token)
+        append_entry(self.folder, f"{JOB_ID}-0", batch, data, token=token, kind=EntryKind.FAILURE)
+
+    def die(
+        self,
+        batch: int,
+        times: int,
+        cause: str = "was lost",
+        *,
+        kind: DeathKind = DeathKind.DIED,
+        part: Part | None = None,
+    ) -> None:
         for _ in range(times):
-            self.ledger.charge_death(JOB_ID, batch, cause=cause, out_of_memory=out_of_memory)
+            self.ledger.charge_death(JOB_ID, batch, part or Part(0, self.job.items_of(batch)), kind=kind, cause=cause)
 
     def failures(self, first: int = 0, end: int = 8) -> list[dict[str, Any]]:
         return [json.loads(line) for line in failure_lines(self.job, self.folder, self.ledger, first, end)]
@@ -108,7 +126,7 @@ def test_what_predict_raised_is_told_with_where_and_when(story: Story) -> None:
 def test_a_failure_that_an_earlier_version_kept_is_told_without_what_it_lacks(story: Story) -> None:
     set_states(story.folder, story.segments[1], [FAILED])
     data = json.dumps({"type": "KeyError", "message": "'a'", "traceback": "…"}).encode() + b"\n"
-    append_entry(story.folder, "worker-0", 3, data, kind=EntryKind.FAILURE)
+    append_entry(story.folder, f"{JOB_ID}-0", 3, data, kind=EntryKind.FAILURE)
 
     (failure,) = story.failures()
 
@@ -117,17 +135,18 @@ def test_a_failure_that_an_earlier_version_kept_is_told_without_what_it_lacks(st
 
 
 @pytest.mark.parametrize(
-    ("expected", "cause", "out_of_memory"),
+    ("expected", "cause", "kind"),
     [
-        ("WorkerDied", "was killed by signal 11 (SIGSEGV)", False),
-        ("OutOfMemory", "ran out of memory and was killed", True),
+        ("WorkerDied", "was killed by signal 11 (SIGSEGV)", DeathKind.DIED),
+        ("OutOfMemory", "ran out of memory and was killed", DeathKind.OUT_OF_MEMORY),
+        ("BatchTimeout", "was ended because predict took longer than 30 seconds", DeathKind.TIMED_OUT),
     ],
 )
 def test_a_batch_that_was_given_up_is_told_with_its_deaths(
-    story: Story, expected: str, cause: str, out_of_memory: bool
+    story: Story, expected: str, cause: str, kind: DeathKind
 ) -> None:
     set_states(story.folder, story.segments[0], [OPEN, OPEN, GIVEN_UP])
-    story.die(2, 3, cause, out_of_memory=out_of_memory)
+    story.die(2, 3, cause, kind=kind)
 
     (failure,) = story.failures()
 
@@ -167,25 +186,105 @@ def test_items_that_are_gone_are_an_error(story: Story) -> None:
         story.items()
 
 
+def test_each_part_that_failed_is_a_line_of_its_own_items(story: Story) -> None:
+    set_states(story.folder, story.segments[2], [ROWS, IN_PART, NOTHING, IN_PART])
+    story.raised(5)
+    gave_up = {"part": [3, 4], "rows_before": 3, "type": "WorkerDied", "message": "its worker was lost"}
+    story.failed_in_part(5, gave_up, {"part": [7, 10], "rows_before": 6, "message": "three"}, token=2)
+    story.die(5, 1, part=Part(0, 10))
+    story.die(5, 2, part=Part(3, 4), kind=DeathKind.TIMED_OUT)
+    story.failed_in_part(7, {"part": [4, 5], "rows_before": 4})
+
+    failures = story.failures()
+
+    assert [(5, 53, 1, 5, "its worker was lost"), (5, 57, 3, 5, "three"), (7, 74, 1, 1, "as asked")] == [
+        (batch, each["first_item"], each["items"], each["attempts"], each["message"])
+        for batch, each in zip((5, 5, 7), failures, strict=True)
+    ]
+    assert [batch_id(JOB_ID, batch) for batch in (5, 5, 7)] == [each["batch_id"] for each in failures]
+    assert not any({"part", "rows_before"} & each.keys() for each in failures)
+
+
+def test_a_batch_that_failed_as_a_whole_is_told_as_a_whole_whatever_an_earlier_attempt_has_left(story: Story) -> None:
+    set_states(story.folder, story.segments[0], [ROWS, FAILED, ROWS])
+    story.raised(1, part=[3, 4], rows_before=3)
+
+    assert [(10, 10)] == [(each["first_item"], each["items"]) for each in story.failures()]
+
+
+def test_attempts_are_those_that_raised_and_those_that_died(story: Story) -> None:
+    set_states(story.folder, story.segments[0], [FAILED, GIVEN_UP, ROWS])
+    for batch, tokens in {0: (1, 2, 3), 1: (1, 2), 2: (1,)}.items():
+        for token in tokens:
+            story.raised(batch, token)
+    story.die(0, 1)
+    story.die(1, 3)
+
+    assert [4, 5] == [failure["attempts"] for failure in story.failures()]
+
+
+def test_the_batches_of_a_rerun_keep_their_names(story: Story) -> None:
+    story.job = replace(story.job, id="00000000000000ff", rerun_of=JOB_ID, origin=JOB_ID)
+    story.ledger.add_job(story.job, story.segments)
+    set_states(story.folder, story.segments[1], [FAILED])
+
+    assert [batch_id(JOB_ID, 3)] == [failure["batch_id"] for failure in story.failures()]
+    assert [name(3)] == [json.loads(line)["batch_id"].encode() for line in story.items()]
+
+
+def test_of_a_batch_that_failed_in_part_only_the_failed_items_are_lines(story: Story) -> None:
+    set_states(story.folder, story.segments[0], [FAILED, IN_PART, ROWS])
+    payload = ["[0]", ' [ 1.10, [2,\n"]"] ,{"a": "\\ud800"},123456789012345678901234567890,"e"]', "[2]"]
+    write_payload(story.folder, story.segments[0], payload)
+    story.failed_in_part(1, {"part": [0, 1]}, {"part": [2, 4]})
+
+    assert [
+        b'{"batch_id": "%b", "items": [0]}\n' % name(0),
+        b'{"batch_id": "%b", "items": [1.10]}\n' % name(1),
+        b'{"batch_id": "%b", "items": [{"a": "\\ud800"}, 123456789012345678901234567890]}\n' % name(1),
+    ] == story.items()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(JSON, max_size=6), st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_the_items_of_a_payload_are_split_however_it_is_written(
+    items: list[Any], indent: int | str | None, ensure_ascii: bool
+) -> None:
+    payload = json.dumps(items, indent=indent, ensure_ascii=ensure_ascii).encode()
+
+    split = split_items(payload)
+
+    assert items == [json.loads(item) for item in split]
+    assert [b"9" * 5000] == split_items(b"[" + b"9" * 5000 + b"]")  # more digits than Python takes for a number
+    assert all(item in payload and item == item.strip() for item in split)
+
+
 def test_of_a_million_failures_few_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_FAILED_AT_ONCE", 10_000)
     folder, (segment,) = make_job(tmp_path, 1_000_000)
     set_states(folder, segment, [FAILED] * 1_000_000)
-    append_entry(folder, "worker-0", 0, b"{}\n", kind=EntryKind.FAILURE)
-    entries = np.repeat(np.fromfile(folder.index("worker-0"), np.dtype(ENTRY_FIELDS)), 1_000_000)
+    worker = f"{JOB_ID}-0"
+    append_entry(folder, worker, 0, b"{}\n", kind=EntryKind.FAILURE)
+    entries = np.repeat(np.fromfile(folder.index(worker), np.dtype(ENTRY_FIELDS)), 1_000_000)
     entries["batch"] = np.arange(1_000_000)
-    entries.tofile(folder.index("worker-0"))
+    entries.tofile(folder.index(worker))
     del entries
 
     tracemalloc.start()
     try:
-        failures = islice(results.read_failed(folder, segment, 0, 1_000_000), 20_001)
-        last = deque(failures, maxlen=1)
+        failures = islice(results.read_failed(folder, segment, 0, 1_000_000, job_id=JOB_ID), 20_001)
+        last = deque(failures, maxlen=1)[0]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert [(20_000, FAILED, {})] == list(last)
+    assert results.FailedBatch(batch=20_000, state=FAILED, failures=[{}], attempts=1) == last
     assert peak < 32_000_000
 
 

@@ -9,6 +9,7 @@ FINAL = {
     JobStatus.WORKER_ERROR,
     JobStatus.WORKER_OOM,
     JobStatus.UNEXPECTED_ERROR,
+    JobStatus.TIMED_OUT,
     JobStatus.STOPPED,
 }
 IN_PROGRESS = set(JobStatus) - FINAL
@@ -37,9 +38,13 @@ def test_every_status_is_reached_from_a_submission():
     assert set(JobStatus) - {JobStatus.ENQUEUING} == reachable(JobStatus.ENQUEUING)
 
 
-@pytest.mark.parametrize("status", list(JobStatus))
-def test_no_status_is_come_back_to(status):
+@pytest.mark.parametrize("status", sorted(set(JobStatus) - {JobStatus.RUNNING, JobStatus.PAUSED}))
+def test_no_status_is_come_back_to_but_by_a_pause(status):
     assert status not in reachable(status)
+
+
+def test_a_paused_job_can_only_go_on_or_end():
+    assert {JobStatus.RUNNING, JobStatus.STOPPING, JobStatus.UNEXPECTED_ERROR} == MOVES[JobStatus.PAUSED]
 
 
 @pytest.mark.parametrize("status", sorted(IN_PROGRESS))
@@ -52,8 +57,9 @@ def test_every_job_in_progress_can_be_stopped(status):
     assert JobStatus.STOPPING in MOVES[status]
 
 
-def test_a_job_that_is_being_stopped_ends_as_stopped_unless_its_files_are_damaged():
-    assert {JobStatus.STOPPED, JobStatus.UNEXPECTED_ERROR} == reachable(JobStatus.STOPPING)
+def test_a_job_that_is_being_stopped_ends_as_stopped_or_timed_out_unless_its_files_are_damaged():
+    ways = {JobStatus.STOPPED, JobStatus.TIMED_OUT, JobStatus.UNEXPECTED_ERROR}
+    assert ways == reachable(JobStatus.STOPPING)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,8 @@ def test_a_job_that_is_being_stopped_ends_as_stopped_unless_its_files_are_damage
         ("worker error", JobStatus.WORKER_ERROR),
         ("out of memory", JobStatus.WORKER_OOM),
         ("unexpected error", JobStatus.UNEXPECTED_ERROR),
+        ("paused", JobStatus.PAUSED),
+        ("timed out", JobStatus.TIMED_OUT),
         ("stopped", JobStatus.STOPPED),
     ],
 )

@@ -27,6 +27,7 @@ from cortex.operator.submission import read_submission
 from cortex.operator.workers import WorkerSetup
 from cortex.storage.ledger import Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
+from job_story import NoExports
 from samples import SETUP
 
 VERSION = Version(
@@ -116,6 +117,7 @@ class Story:
             now_ns=lambda: 1,
             call_later=lambda _, call: self.later.append(call) or (lambda: None),
             background=lambda work, then: (work(), then())[0],
+            exports=NoExports(),
         )
         self.jobs.engine = self.engine = IdleEngine()
 
@@ -157,7 +159,7 @@ class Story:
         return self.jobs.folder(job).log.read_text().splitlines()
 
     def started(self) -> None:
-        self.jobs.worker_started(self.engine.ordered[-1], pid=1, process_started_at=1.0, supervisor="s")
+        self.jobs.worker_events.worker_started(self.engine.ordered[-1], pid=1, process_started_at=1.0, supervisor="s")
 
     def time_passes(self) -> None:
         due, self.later[:] = list(self.later), []
@@ -194,7 +196,7 @@ def test_what_failed_is_not_tried_again_for_a_job_that_is_over(story: Story) -> 
     (worker,) = story.engine.ordered
     ended: list[str] = []
     story.jobs.stop(job, lambda: ended.append(job))
-    story.jobs.worker_exited(worker, Exit(status=-15))
+    story.jobs.worker_events.worker_exited(worker, Exit(status=-15))
 
     story.time_passes()
 

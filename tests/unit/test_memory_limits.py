@@ -115,9 +115,11 @@ def test_a_group_that_is_not_empty_yet_is_removed_later(tmp_path: Path) -> None:
 
 def test_what_is_left_of_dead_supervisors_is_removed_and_nothing_else(tmp_path: Path) -> None:
     proc, parent = tmp_path / "proc", tmp_path / "parent"
-    (proc / "8").mkdir(parents=True)
+    for pid, state in ((7, "Z"), (8, "S")):
+        (proc / f"{pid}" / "task" / f"{pid}").mkdir(parents=True)
+        (proc / f"{pid}" / "task" / f"{pid}" / "stat").write_text(f"{pid} (cortex-superv) {state} 1 1 1")
     parent.mkdir()
-    for pid in (7, 8):
+    for pid in (6, 7, 8):
         Recorded(parent, pid).admit("w", MIB)
     (parent / "cortex-unit.service").mkdir()
 

@@ -17,6 +17,7 @@ from cortex.operator.submission import read_submission
 from cortex.storage.files import disk_full
 from cortex.storage.ledger import Version
 from cortex.storage.memory import MemoryLedger
+from job_story import NoExports
 
 VERSION = Version(
     api_id="v1", api_name="api", kind="BatchAPI", endpoint="/api", spec={}, project_id="p", deployed_at_ns=1
@@ -69,6 +70,7 @@ def operator(ledger: FullLedger, tmp_path: Path) -> Operator:
         call_later=lambda _, __: lambda: None,
         background=background,
         enqueuing=JobEnqueuing(ledger=ledger, enqueuers=None, allowed=None),
+        exports=NoExports(),
     )
     jobs.engine = NothingWarm()
     deployments = Deployments(
@@ -85,6 +87,11 @@ def operator(ledger: FullLedger, tmp_path: Path) -> Operator:
         jobs=jobs,
         preparation=None,
         datasets=None,
+        export=None,
+        reruns=None,
+        draining=None,
+        stalls=None,
+        prune=None,
     )
     operator.recover("boot")
     return operator

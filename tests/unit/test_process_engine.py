@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from cortex.domain.ending import Exit
@@ -14,6 +13,7 @@ from cortex.domain.frame import Frame
 from cortex.engines.engine import Needs, WorkerOrder
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
+from operator_process import children_running
 
 
 class Heard:
@@ -113,7 +113,7 @@ def test_a_supervisor_is_given_up_at_the_end_of_its_own_time_only(tmp_path: Path
     story = Story(tmp_path, keep_warm_seconds=0)
     engine = story.engine
     story.order("first")
-    (first,) = [child for child in psutil.Process().children() if "supervisor" in child.cmdline()]
+    (first,) = children_running("supervisor")
     peer = story.connect(first.pid)
     story.exited("first")
     engine.idle()

@@ -7,10 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex.domain.batch import ENTRY, BatchState, EntryKind
-from cortex.storage.results import ResultDamaged, batches_without_rows, read_failures, read_rows
+from cortex.domain.layout import JobFolder
+from cortex.storage.results import (
+    FailedBatch,
+    ResultDamaged,
+    batches_without_rows,
+    read_endings,
+    read_failed,
+    read_failures,
+    read_rows,
+)
 from job_files import append_entry, make_job, set_states
 
-OPEN, NOTHING, ROWS, FAILED, GIVEN_UP = BatchState
+OPEN, NOTHING, ROWS, FAILED, GIVEN_UP, IN_PART = BatchState
 STATES = st.lists(st.sampled_from(BatchState), max_size=40)
 
 
@@ -76,14 +85,17 @@ def test_a_few_of_many_batches_are_read_in_little_memory(tmp_path):
 def test_only_what_the_state_bytes_say_is_visible(tmp_path_factory, states):
     folder, segments = make_job(tmp_path_factory.mktemp("job"), len(states))
     set_states(folder, segments[0], states)
-    for batch in range(len(states)):  # entries are written before the byte, so there may be any
-        append_entry(folder, "worker-0", batch, f"rows {batch}\n".encode())
-        append_entry(folder, "worker-1", batch, failure(batch), kind=EntryKind.FAILURE)
+    for batch, state in enumerate(states):  # entries are written before the byte, so there may be any
+        append_entry(folder, "worker-0", batch, f"rows {batch}\n".encode(), token=1)
+        token = 1 if state is IN_PART else 2
+        append_entry(folder, "worker-0", batch, failure(batch), token=token, kind=EntryKind.FAILURE)
 
     rows, failures = list(read_rows(folder, segments)), list(read_failures(folder, segments))
 
-    assert [f"rows {batch}\n".encode() for batch, state in enumerate(states) if state is ROWS] == rows
-    assert [(batch, json.loads(failure(batch))) for batch, state in enumerate(states) if state is FAILED] == failures
+    with_rows = [batch for batch, state in enumerate(states) if state in (ROWS, IN_PART)]
+    raised = [batch for batch, state in enumerate(states) if state in (FAILED, IN_PART)]
+    assert [f"rows {batch}\n".encode() for batch in with_rows] == rows
+    assert [(batch, json.loads(failure(batch))) for batch in raised] == failures
 
 
 @pytest.mark.parametrize("order", [[1, 2, 3], [3, 2, 1], [2, 3, 1]])
@@ -215,3 +227,131 @@ def test_an_empty_row_and_a_large_one_are_read_whole(tmp_path):
     append_entry(folder, "worker-0", 0, b"\n")
 
     assert list(read_rows(folder, segments)) == [b"\n", large]
+
+
+def part_failures(*parts: tuple[int, int]) -> bytes:
+    return b"".join(json.dumps({"type": "ValueError", "part": part}).encode() + b"\n" for part in parts)
+
+
+def fail_in_part(folder: JobFolder, worker: str, batch: int, rows: bytes, *parts: tuple[int, int], token: int) -> None:
+    append_entry(folder, worker, batch, rows, token=token)
+    append_entry(folder, worker, batch, part_failures(*parts), token=token, kind=EntryKind.FAILURE)
+
+
+def test_a_batch_that_failed_in_part_gives_its_good_rows_in_their_place_and_a_failure_for_each_part(tmp_path):
+    folder, segments = make_job(tmp_path, 4)
+    set_states(folder, segments[0], [ROWS, IN_PART, IN_PART, ROWS])
+    for batch in (3, 0):
+        append_entry(folder, "worker-0", batch, f"{batch}\n".encode())
+    fail_in_part(folder, "worker-1", 2, b"", (0, 1), (1, 2), token=2)
+    fail_in_part(folder, "worker-0", 1, b"1\n1\n", (0, 1), (3, 4), token=3)
+
+    assert [b"0\n", b"1\n1\n", b"3\n"] == list(read_rows(folder, segments))
+    assert [(1, [0, 1]), (1, [3, 4]), (2, [0, 1]), (2, [1, 2])] == [
+        (batch, each["part"]) for batch, each in read_failures(folder, segments)
+    ]
+    assert batches_without_rows(folder, segments[0]) == []
+
+
+def test_rows_and_failures_of_a_batch_that_failed_in_part_are_of_the_same_attempt(tmp_path):
+    folder, segments = make_job(tmp_path, 1)
+    set_states(folder, segments[0], [IN_PART])
+    fail_in_part(folder, "worker-0", 0, b"first\n", (0, 1), token=1)
+    append_entry(folder, "worker-0", 0, failure(0), token=2, kind=EntryKind.FAILURE)  # it was tried again
+    fail_in_part(folder, "worker-1", 0, b"third\n", (7, 8), token=3)
+    append_entry(folder, "worker-0", 0, b"fourth\n", token=4)  # and its worker died before it wrote the failure
+
+    assert [b"third\n"] == list(read_rows(folder, segments))
+    assert [(0, {"type": "ValueError", "part": [7, 8]})] == list(read_failures(folder, segments))
+
+
+@pytest.mark.parametrize("lost", [EntryKind.ROWS, EntryKind.FAILURE])
+def test_a_batch_that_failed_in_part_is_run_again_if_either_entry_was_lost(tmp_path, lost):
+    folder, segments = make_job(tmp_path, 3)
+    set_states(folder, segments[0], [ROWS, IN_PART, IN_PART])
+    append_entry(folder, "worker-0", 0, b"0\n", checksum=1)
+    fail_in_part(folder, "worker-0", 1, b"1\n", (0, 1), token=1)
+    for kind in {EntryKind.ROWS, EntryKind.FAILURE} - {lost}:
+        append_entry(folder, "worker-0", 2, part_failures((0, 1)), kind=kind)
+
+    assert [0, 2] == batches_without_rows(folder, segments[0])
+
+
+def test_rows_of_some_of_the_items_never_stand_for_those_of_all(tmp_path):
+    folder, segments = make_job(tmp_path, 1)
+    set_states(folder, segments[0], [ROWS])
+    fail_in_part(folder, "worker-0", 0, b"some\n", (1, 2), token=1)
+    append_entry(folder, "worker-1", 0, b"some\nall\n", token=2, checksum=1)  # a power cut has taken these
+
+    assert [0] == batches_without_rows(folder, segments[0])
+    with pytest.raises(ResultDamaged):
+        list(read_rows(folder, segments))
+
+
+def test_of_the_attempts_of_a_batch_the_last_one_is_its_failure(tmp_path):
+    folder, segments = make_job(tmp_path, 2)
+    set_states(folder, segments[0], [FAILED, ROWS])
+    for token in (5, 9, 7):
+        data = json.dumps({"message": f"token {token}"}).encode() + b"\n"
+        for batch in (0, 1):
+            append_entry(folder, f"worker-{token}", batch, data, token=token, kind=EntryKind.FAILURE)
+    append_entry(folder, "worker-5", 1, b"1\n", token=11)
+
+    assert [(0, {"message": "token 9"})] == list(read_failures(folder, segments))
+    assert [b"1\n"] == list(read_rows(folder, segments))
+
+
+def test_failed_batches_are_told_with_how_often_this_job_has_tried_them(tmp_path):
+    folder, (first, second) = make_job(tmp_path, 3, 4)
+    set_states(folder, first, [FAILED, ROWS, FAILED])
+    set_states(folder, second, [GIVEN_UP, IN_PART, OPEN, FAILED])
+    for token, batch in enumerate([0, 1, 0, 3, 4, 5, 0], 10):
+        append_entry(folder, f"job-{token % 2}", batch, failure(batch), token=token, kind=EntryKind.FAILURE)
+    fail_in_part(folder, "job-0", 4, b"", (0, 1), token=20)
+    append_entry(folder, "earlier-0", 2, failure(2), token=1, kind=EntryKind.FAILURE)
+
+    failed = [
+        (each.batch, each.state, len(each.failures), each.attempts)
+        for segment in (first, second)
+        for each in read_failed(folder, segment, 0, 7, job_id="job")
+    ]
+
+    assert [
+        (0, FAILED, 1, 3),
+        (2, FAILED, 1, 0),
+        (3, GIVEN_UP, 0, 1),
+        (4, IN_PART, 1, 2),
+        (6, FAILED, 0, 0),
+    ] == failed
+    assert [FailedBatch(batch=2, state=FAILED, failures=[json.loads(failure(2))], attempts=0)] == list(
+        read_failed(folder, first, 1, 3, job_id="job")
+    )
+
+
+def test_endings_come_with_the_entries_that_count(tmp_path):
+    folder, segments = make_job(tmp_path, 4, 3)
+    set_states(folder, segments[0], [ROWS, NOTHING, FAILED, OPEN])
+    set_states(folder, segments[1], [IN_PART, GIVEN_UP, ROWS])
+    for token in (1, 3, 2):
+        append_entry(folder, "worker-0", 0, b"1\n" * token, token=token)
+        append_entry(folder, "worker-1", 2, failure(2), token=token, kind=EntryKind.FAILURE)
+    append_entry(folder, "worker-1", 3, b"3\n")
+    fail_in_part(folder, "worker-1", 4, b"4\n4\n", (0, 1), (2, 3), (7, 8), token=4)
+    append_entry(folder, "worker-1", 5, failure(5), kind=EntryKind.FAILURE)
+
+    endings = [
+        (batch, state, rows and (rows.token, rows.rows), failed and (failed.token, failed.rows))
+        for batch, state, rows, failed in read_endings(folder, segments, 0, 7)
+    ]
+
+    assert [
+        (0, ROWS, (3, 3), None),
+        (1, NOTHING, None, None),
+        (2, FAILED, None, (3, 1)),
+        (4, IN_PART, (4, 2), (4, 3)),
+        (5, GIVEN_UP, None, None),
+        (6, ROWS, None, None),
+    ] == endings
+    assert endings[2:4] == [
+        (e[0], e[1], e[2] and (4, 2), e[3] and (e[3].token, e[3].rows)) for e in read_endings(folder, segments, 2, 5)
+    ]

@@ -1,144 +1,14 @@
 """A job in progress, driven event by event: above all what no real kill hits reliably."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cortex.domain.batch import BatchState, HookState, Page
+from cortex.domain.batch import HookState, Page
 from cortex.domain.ending import Exit
-from cortex.domain.frame import Frame
-from cortex.domain.job import Job, JobStatus
-from cortex.domain.layout import JobFolder
-from cortex.engines.engine import Engine, WorkerOrder
-from cortex.operator.dispatch import Dispatch
-from cortex.operator.run import JobRun, Surroundings
-from cortex.storage.ledger import WorkerRecord
-from cortex.storage.memory import MemoryLedger
-from cortex.storage.segments import States, write_segments
-from samples import SETUP
-
-JOB = "67160ace060e3bfa"
-
-
-class IdleEngine(Engine):
-    """An engine that places nothing: the test tells what became of each worker."""
-
-    def __init__(self) -> None:
-        self.ordered: list[str] = []
-        self.stopped: dict[str, bool] = {}
-
-    def start(self, order: WorkerOrder) -> None:
-        self.ordered.append(order.worker)
-
-    def stop(self, worker: str, *, at_once: bool) -> None:
-        self.stopped[worker] = at_once
-
-
-class Peer:
-    """A worker's connection that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.heard: list[Frame] = []
-
-    def send(self, frame: Frame) -> None:
-        self.heard.append(frame)
-
-    @property
-    def said(self) -> list[str]:
-        return [frame["type"] for frame in self.heard]
-
-
-class Story:
-    """One job of a few batches, and the operators that run it one after the other."""
-
-    def __init__(self, root: Path, batches: int = 2, workers: int = 1) -> None:
-        self.folder = JobFolder(root / JOB)
-        self.ledger = MemoryLedger()
-        self.ended: list[Job] = []
-        self.later: list[Callable[[], None]] = []
-        self.segments = write_segments(self.folder, [b"[%d]" % number for number in range(batches)])
-        job = Job(
-            id=JOB,
-            api_name="api",
-            api_id="v1",
-            workers=workers,
-            config=None,
-            batch_size=1,
-            item_count=batches,
-            total_batch_count=batches,
-            status=JobStatus.ENQUEUING,
-            created_at_ns=1,
-        )
-        self.ledger.add_job(job, self.segments)
-        self.ledger.move(JOB, JobStatus.RUNNING, at_ns=2)
-        self.tokens = iter(range(1, 1000))
-        self.run = self.operator()
-
-    def operator(self) -> JobRun:
-        """Start the next operator, as after a kill -9 of the one before."""
-        self.engine = IdleEngine()
-        job = self.ledger.job(JOB)
-        assert job is not None
-        missing = {record.worker for record in self.ledger.workers(JOB)}
-        self.run = JobRun(
-            job=job,
-            folder=self.folder,
-            dispatch=Dispatch(self.folder, self.segments, workers=job.workers, next_token=lambda: next(self.tokens)),
-            around=Surroundings(
-                ledger=self.ledger,
-                engine=self.engine,
-                now_ns=lambda: 3,
-                call_later=lambda _, call: self.later.append(call) or (lambda: None),
-                background=lambda work, then: (work(), then())[0],
-            ),
-            ended=self.ended.append,
-            missing=missing,
-        )
-        self.run.environment_ready(SETUP)
-        return self.run
-
-    def started(self, worker: str) -> None:
-        record = WorkerRecord(worker=worker, job_id=JOB, supervisor="s", pid=1, process_started_at=1.0)
-        self.run.worker_started(worker, record)
-
-    def ready(self, worker: str, *, has_hook: bool) -> Peer:
-        peer = Peer()
-        self.run.worker_connected(worker, peer, {"type": "hello", "phase": "ready", "has_hook": has_hook})
-        return peer
-
-    def finish_lease(self, worker: str, peer: Peer) -> None:
-        """Do what a worker does with the lease that it was last told of."""
-        lease = peer.heard[-1]
-        assert lease["type"] == "lease"
-        for batch in range(lease["first"], lease["end"]):
-            States(self.folder, self.segments[0]).store(batch, BatchState.SUCCEEDED)
-        ended = {
-            "type": "lease_ended",
-            "token": lease["token"],
-            "finished": lease["end"] - lease["first"],
-            "seconds": 1,
-        }
-        self.run.worker_says(worker, ended)
-
-    def write_page(self, worker: str, word: int, value: int) -> None:
-        with self.folder.page(worker).open("r+b") as page:
-            page.seek(8 * word)
-            page.write(value.to_bytes(8, "little"))
-
-    def leave(self, worker: str, status: int = 0) -> None:
-        self.run.worker_drained(worker)
-        self.run.worker_exited(worker, Exit(status=status))
-
-    def at_the_hook(self) -> tuple[str, Peer]:
-        """Tell the story up to where a worker has been told to run the hook."""
-        (worker,) = self.engine.ordered
-        self.started(worker)
-        peer = self.ready(worker, has_hook=True)
-        while peer.said[-1] == "lease":
-            self.finish_lease(worker, peer)
-        assert peer.said[-1] == "run_hook"
-        return worker, peer
+from cortex.domain.job import JobStatus
+from cortex.domain.output import Output
+from job_story import JOB, Peer, Story
 
 
 @pytest.fixture
@@ -325,3 +195,58 @@ def test_a_stopped_job_ends_only_when_every_worker_is_gone(tmp_path: Path) -> No
     assert story.engine.stopped == {first: True, second: True}
     assert [job.status for job in story.ended] == [JobStatus.STOPPED]
     assert story.ledger.deaths(JOB) == []
+
+
+def test_a_job_ends_when_its_results_are_written_and_not_before(tmp_path: Path) -> None:
+    story = Story(tmp_path, output=Output(path="/out"))
+    finish(story)
+    (how,) = story.exported
+
+    assert (JOB, JobStatus.SUCCEEDED, None) == (how[0].id, how[2], how[3])
+    assert not story.ended
+    how[-1](None)
+    assert [JobStatus.SUCCEEDED] == [job.status for job in story.ended]
+
+
+def test_a_job_whose_results_cannot_be_written_says_so(tmp_path: Path) -> None:
+    story = Story(tmp_path, output=Output(path="/out"))
+    finish(story)
+
+    story.exported[0][-1]("there is no such bucket")
+
+    (job,) = story.ended
+    assert JobStatus.UNEXPECTED_ERROR == job.status
+    assert "the results could not be written: there is no such bucket" == job.status_reason
+
+
+def test_a_job_may_be_stopped_while_its_results_are_written(tmp_path: Path) -> None:
+    story = Story(tmp_path, output=Output(path="/out"))
+    finish(story)
+
+    assert story.run.may_be_stopped
+    story.run.stop()
+    story.exported[0][-1]("given up")
+
+    assert [JobStatus.STOPPED] == [job.status for job in story.ended]
+
+
+def test_the_results_of_a_stopped_job_are_not_written(tmp_path: Path) -> None:
+    story = Story(tmp_path, output=Output(path="/out"))
+    (worker,) = story.engine.ordered
+    story.started(worker)
+    story.run.stop()
+    story.run.go_on()
+    story.leave(worker)
+
+    assert [JobStatus.STOPPED] == [job.status for job in story.ended]
+    assert not story.exported
+
+
+def finish(story: Story) -> None:
+    """Let a job without a hook do all its batches, and its worker end."""
+    (worker,) = story.engine.ordered
+    story.started(worker)
+    peer = story.ready(worker, has_hook=False)
+    while peer.said[-1] == "lease":
+        story.finish_lease(worker, peer)
+    story.leave(worker)

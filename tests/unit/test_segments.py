@@ -12,7 +12,7 @@ from cortex.storage.segments import SegmentDamaged, States, ended_prefix, sync_f
 from cortex.worker.segment import LeasedSegment
 from job_files import make_job, set_states
 
-OPEN, NOTHING, ROWS, FAILED, GIVEN_UP = BatchState
+OPEN, NOTHING, ROWS, FAILED, GIVEN_UP, IN_PART = BatchState
 STATES = st.lists(st.sampled_from([OPEN, OPEN, OPEN, ROWS, FAILED]) | st.just(OPEN), min_size=1, max_size=300)
 
 
@@ -186,3 +186,55 @@ def test_a_page_that_is_missing_or_cut_short_says_nothing(tmp_path, content):
 
 def test_a_file_that_is_not_there_need_not_be_synced(tmp_path):
     sync_file(tmp_path / "nothing")
+
+
+def test_states_that_there_are_not_are_damage(tmp_path):
+    folder, (segment,) = make_job(tmp_path / "job", 3)
+    folder.states(0).write_bytes(bytes([OPEN, max(BatchState) + 1, OPEN]))
+
+    with pytest.raises(SegmentDamaged, match="states that there are not"):
+        States(folder, segment).read()
+
+
+@given(at=st.integers(0, 10**6), byte=st.integers(1, 255), which=st.sampled_from(["payload", "offsets"]))
+def test_a_batch_is_what_was_written_or_empty_whatever_byte_is_damaged(tmp_path_factory, at, byte, which):
+    folder = JobFolder(tmp_path_factory.mktemp("job") / "job")
+    batches = [f"[{number}]".encode() for number in range(8, 14)]
+    write_segments(folder, batches)
+    path = getattr(folder, which)(0)
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= byte
+    path.write_bytes(data)
+
+    read = LeasedSegment(folder, 0, 0)
+    found = dict(read.batches(0, 6))
+    read.close()
+
+    assert list(range(6)) == list(found)
+    assert all(found[number] in (b"", batch) for number, batch in enumerate(batches))
+    assert which == "offsets" or b"" in found.values()
+
+
+@given(size=st.integers(0, 60), which=st.sampled_from(["payload", "offsets"]))
+def test_a_batch_is_what_was_written_or_empty_wherever_a_file_is_cut(tmp_path_factory, size, which):
+    folder = JobFolder(tmp_path_factory.mktemp("job") / "job")
+    batches = [f"[{number}]".encode() for number in range(8, 14)]
+    write_segments(folder, batches)
+    path = getattr(folder, which)(0)
+    path.write_bytes(path.read_bytes()[:size])
+
+    read = LeasedSegment(folder, 0, 0)
+    found = dict(read.batches(0, 6))
+    read.close()
+
+    assert list(range(6)) == list(found)
+    assert all(found[number] in (b"", batch) for number, batch in enumerate(batches))
+
+
+def test_a_segment_of_an_earlier_version_has_no_checksums_and_is_read_all_the_same(tmp_path):
+    folder, _ = make_job(tmp_path / "job", 3)
+
+    read = LeasedSegment(folder, 0, 0)
+
+    assert [(0, b"[0]"), (1, b"[1]"), (2, b"[2]")] == list(read.batches(0, 3))
+    read.close()

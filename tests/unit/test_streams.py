@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cortex.domain.errors import DataDamaged
 from cortex.storage.files import remove_at_once
 from cortex.web.streams import while_there
 
@@ -37,5 +38,5 @@ def test_a_stream_ends_when_its_job_is_removed(root: Path) -> None:
 def test_a_stream_of_a_job_that_is_there_does_not_hide_what_is_missing(root: Path) -> None:
     (root / "2").unlink()
 
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataDamaged, match="No such file"):
         list(while_there(root, rows(root)))

@@ -209,14 +209,14 @@ def test_a_problem_is_named_by_its_path_with_what_was_got_and_what_is_allowed(sa
     ("said", "request_"),
     [
         (
-            "worker: unknown field; did you mean `workers`? (allowed: config, delimited_files,",
+            "worker: unknown field; did you mean `workers`? (allowed: batch_timeout, config, delimited_files,",
             {**VALID, "worker": 1},
         ),
         ("Config: unknown field; did you mean `config`?", {**VALID, "Config": {}}),
         ("WORKERS: unknown field; did you mean `workers`?", {**VALID, "WORKERS": 1}),
         ("itemList: unknown field; did you mean `item_list`?", {**VALID, "itemList": {}}),
         (
-            "zzz: unknown field (allowed: config, delimited_files, file_path_lister, item_list, workers)",
+            "zzz: unknown field (allowed: batch_timeout, config, delimited_files, file_path_lister, item_list, max_fa",
             {**VALID, "zzz": 1},
         ),
         (

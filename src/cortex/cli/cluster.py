@@ -2,11 +2,11 @@
 
 import click
 
-from cortex.cli.connection import client_of, local_operator
-from cortex.cli.environments import LOCAL, Environment, read_environments
 from cortex.cli.group import PrefixGroup
 from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.tables import facts
+from cortex.clients.connect import client_of, local_operator
+from cortex.clients.environments import LOCAL, Environment, read_environments
 from cortex.domain.errors import InvalidRequest, OperatorUnreachable
 
 
@@ -27,10 +27,15 @@ def up(environment_name: str | None) -> None:
 
 @command.command()
 @environment_option
-def down(environment_name: str | None) -> None:
-    """Stop the operator of `local`; jobs in progress go on when it is started again."""
+@click.option("--now", is_flag=True, help="Do not wait for batches to end; they run again later.")
+def down(environment_name: str | None, *, now: bool) -> None:
+    """Stop the operator of `local`.
+
+    Batches that have begun have some seconds to end (`cortex operator --grace-period`). Jobs in progress go on when it
+    is started again.
+    """
     _only_local(environment_name)
-    stopped = local_operator().stop()
+    stopped = local_operator().stop(at_once=now, waiting_for=lambda what: click.echo(f"waiting for {what}", err=True))
     click.echo(f"stopped the operator at {stopped.address} (pid {stopped.pid})" if stopped else "no operator runs")
 
 

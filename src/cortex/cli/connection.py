@@ -1,15 +1,15 @@
-"""From the environment that a command names to a client of its operator."""
+"""From the environment that a command names to a client of its operator, and its jobs."""
 
-import os
 from dataclasses import dataclass
 
-from cortex import __version__
 from cortex.answers import ApiSummary
-from cortex.cli.background import LocalOperator
-from cortex.cli.environments import Environment, local_data_directory, read_environments
 from cortex.cli.options import talk
-from cortex.client import OperatorClient
-from cortex.domain.errors import ApiNotFound, JobNotFound
+from cortex.clients.client import find_api
+from cortex.clients.connect import client_of, local_address, local_operator
+from cortex.clients.environments import Environment, read_environments
+from cortex.clients.job import Job
+from cortex.clients.operator_client import OperatorClient
+from cortex.domain.errors import JobNotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +27,12 @@ class Connection:
 
     def api(self, name: str) -> ApiSummary:
         """Find an API without asking for its jobs; raises ApiNotFound."""
-        for api in self.client.apis():
-            if api["name"] == name:
-                return api
-        raise ApiNotFound(f"`{name}` is not deployed", hint=f"`{self.command('get')}` lists the APIs that are")
+        return find_api(self.client, name, hint=f"`{self.command('get')}` lists the APIs that are")
+
+    def job(self, api_name: str, job_id: str | None) -> Job:
+        """Find a job of an API, or its newest; raises ApiNotFound, and JobNotFound where there is none."""
+        api = self.api(api_name)
+        return Job(self.client, api["endpoint"], api_name, job_id or self.newest_job(api))
 
     def newest_job(self, api: ApiSummary) -> str:
         """Return the id of the newest job of an API; raises JobNotFound."""
@@ -59,36 +61,6 @@ def connect_to_all() -> list[Connection]:
     ]
 
 
-def local_operator() -> LocalOperator:
-    """Return the operator of `local`, running or not."""
-    return LocalOperator(data_dir=local_data_directory())
-
-
 def _connection(environment: Environment, default: str) -> Connection:
-    address = environment.operator_endpoint or _local_address()
-    client = client_of(environment, address)
+    client = client_of(environment, environment.operator_endpoint or local_address(talk))
     return Connection(environment=environment, client=client, is_default=environment.name == default)
-
-
-def client_of(environment: Environment, address: str) -> OperatorClient:
-    """Give a client of the operator of an environment that is at this address."""
-    # One that was started in the foreground on the data of `local` may ask for a key; that in the background does not.
-    api_key = os.environ.get("CORTEX_API_KEY") if environment.is_local else environment.api_key
-    return OperatorClient(address, api_key or None, key_hint=_key_hint(environment))
-
-
-def _key_hint(environment: Environment) -> str:
-    if environment.is_local:
-        return "its operator was started with a key: set `CORTEX_API_KEY` to that"
-    key = "another key" if environment.api_key else "a key"
-    endpoint = f"--operator-endpoint {environment.operator_endpoint}"
-    return f"give `{environment.name}` {key}: `cortex env configure {environment.name} {endpoint} --api-key KEY`"
-
-
-def _local_address() -> str:
-    running, was_started = local_operator().start()
-    if was_started:
-        talk(f"started the operator at {running.address} (stop it with `cortex cluster down`)")
-    elif running.version != __version__:
-        talk(f"the operator is still {running.version}, this is {__version__}: `cortex cluster down` ends the old one")
-    return running.address

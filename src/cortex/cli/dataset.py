@@ -1,24 +1,24 @@
 """The dataset that `cortex submit` is given, in a file that holds the request or by options."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cortex.cli.job_config import read_config
-from cortex.cli.job_request import JobOptions, Prepared, as_it_is, with_files, with_items, with_uploaded_files
-from cortex.cli.local_files import (
+from cortex.cli.job_policy import JobPolicy
+from cortex.clients.job_request import JobOptions, Prepared, as_it_is, with_files, with_items, with_uploaded_files
+from cortex.clients.local_files import (
     LocalFile,
     absolute,
     common_root,
-    is_local,
-    longer_names,
     make_upload,
     shares_files,
 )
-from cortex.client import OperatorClient
+from cortex.clients.operator_client import OperatorClient
+from cortex.clients.sources import prepare_files
 from cortex.domain.errors import InvalidSubmission
 from cortex.domain.source import FileSource, SourceKind
 
@@ -41,6 +41,7 @@ class Dataset:
     workers: int | None
     batch_size: int | None
     config: tuple[str, ...]
+    policy: JobPolicy
 
     @property
     def may_be_uploaded_again(self) -> bool:
@@ -73,7 +74,9 @@ class Dataset:
         for name in ("workers", "batch_size", "config", "includes", "excludes"):
             if getattr(self, name):
                 option = "--" + name.replace("_", "-").removesuffix("s" if name.endswith("cludes") else "")
-                raise click.UsageError(f"{option} goes with --items, --files or --lines: FILE holds the whole request")
+                raise _whole_request(option)
+        if self.policy.first_flag:
+            raise _whole_request(self.policy.first_flag)
 
     def read(self, context: click.Context) -> Prepare:
         """Read and check what is here; files that are needed for longer are kept as long as the context."""
@@ -85,7 +88,8 @@ class Dataset:
         return lambda _: prepared
 
     def _job(self) -> JobOptions:
-        return JobOptions(workers=self.workers or 1, config=read_config(self.config))
+        config, policy = read_config(self.config), self.policy.fields()
+        return JobOptions(workers=self.workers or 1, config=config, policy=policy)
 
     def _read_paths(self) -> Prepare:
         job = self._job()
@@ -96,19 +100,7 @@ class Dataset:
             excludes=self.excludes,
             batch_size=self.batch_size or 1,
         )
-        here = [absolute(path) for path in source.paths if is_local(path)]
-        source = replace(source, excludes=[*source.excludes, *longer_names(here)])
-
-        def prepare(client: OperatorClient) -> Prepared:
-            if not here or shares_files(client.info()):
-                return with_files(job, source)
-            # Here, because the readers of object stores take longer to import than most commands to run.
-            from cortex.cli.listing import list_files
-
-            upload, root = list_files(source)
-            return with_uploaded_files(job, source, upload, root=root)
-
-        return prepare
+        return lambda client: prepare_files(client, job, source)
 
     def _read_items(self, context: click.Context, name: str) -> Prepare:
         from cortex.cli.items import items_file, read_items  # here, because only this needs a JSON parser
@@ -129,6 +121,10 @@ class Dataset:
             return with_uploaded_files(job, source, upload, root=root, item_count=items.count)
 
         return prepare
+
+
+def _whole_request(option: str) -> click.UsageError:
+    return click.UsageError(f"{option} goes with --items, --files or --lines: FILE holds the whole request")
 
 
 def _local_file(path: Path) -> LocalFile:

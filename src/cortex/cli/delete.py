@@ -16,4 +16,4 @@ def command(api_name: str, job_id: str | None, environment_name: str | None) -> 
     if job_id is None:
         click.echo(connection.client.delete_api(api_name))
     else:
-        click.echo(connection.client.stop_job(connection.api(api_name)["endpoint"], job_id))
+        click.echo(connection.job(api_name, job_id).stop())

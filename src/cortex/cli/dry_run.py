@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from cortex.answers import DryRun
 from cortex.cli.tables import table
-
-SHOWN_PATHS = 10
+from cortex.clients.job_request import SHOWN_PATHS
 
 
 def joined(parts: Sequence[DryRun], batch_size: int) -> DryRun:

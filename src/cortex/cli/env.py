@@ -4,11 +4,11 @@ import sys
 
 import click
 
-from cortex.cli.connection import client_of, local_operator
-from cortex.cli.environments import Environment, parse_endpoint, read_environments, write_environments
 from cortex.cli.group import PrefixGroup
 from cortex.cli.options import output_option, talk, write_json
 from cortex.cli.tables import facts
+from cortex.clients.connect import client_of, local_operator
+from cortex.clients.environments import Environment, parse_endpoint, read_environments, write_environments
 from cortex.domain.errors import CortexError, Forbidden, Unauthorized
 
 

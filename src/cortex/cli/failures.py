@@ -1,17 +1,18 @@
 """`cortex failures`"""
 
 import json
-from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import click
 import msgspec
 
-from cortex.answers import ApiSummary
 from cortex.cli.causes import Causes, causes_view
 from cortex.cli.connection import Connection, connect
 from cortex.cli.options import environment_option, output_option, talk, write_stream
 from cortex.cli.tables import hints
-from cortex.cli.views import job_line
+from cortex.clients.facts import job_line
+from cortex.clients.job import Job
+from cortex.clients.lines import line_blocks
 
 
 class _RawItems(msgspec.Struct):
@@ -36,45 +37,32 @@ def command(api_name: str, job_id: str | None, is_items: bool, environment_name:
     cortex submit digits --items failed.jsonl --batch-size 1
     """
     connection = connect(environment_name)
-    api = connection.api(api_name)
-    job_id = job_id or connection.newest_job(api)
-    client, endpoint = connection.client, api["endpoint"]
-    chunks = client.failed_items(endpoint, job_id) if is_items else client.failures(endpoint, job_id)
+    job = connection.job(api_name, job_id)
+    chunks = job.stream("failed_items" if is_items else "failures")
     if output == "json":
         has_any = write_stream(chunks)
     elif is_items:
-        has_any = write_stream(map(_items, _lines(chunks)))
+        has_any = write_stream(map(_items, chain.from_iterable(line_blocks(chunks))))
     else:
-        has_any = _show_causes(connection, api, job_id, _lines(chunks))
+        has_any = _show_causes(connection, job)
     if not has_any:
-        talk(f"no batch has failed ({job_line(client.job(endpoint, job_id)['job_status'])})")
+        talk(f"no batch has failed ({job_line(job.status())})")
 
 
-def _show_causes(connection: Connection, api: ApiSummary, job_id: str, lines: Iterable[bytes]) -> bool:
+def _show_causes(connection: Connection, job: Job) -> bool:
     causes = Causes()
-    for line in lines:
-        causes.add(json.loads(line))
+    for failure in job.failures():
+        causes.add(failure)
     found = causes.by_count()
     if found:
         click.echo(causes_view(found))
-        which = f"{api['name']} {job_id}"
+        which = f"{job.api} {job.id}"
         commands = [
             (connection.command(f"failures {which} -o json"), "print each failed batch with its traceback"),
             (connection.command(f"failures {which} --items"), "print their items, to submit them again"),
         ]
         talk("\n" + hints(commands))
     return bool(found)
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Give whole lines of what comes in pieces."""
-    begun: list[bytes] = []
-    for chunk in chunks:
-        *ended, rest = chunk.split(b"\n")
-        for line in ended:
-            yield b"".join([*begun, line])
-            begun.clear()
-        begun.append(rest)
 
 
 def _items(line: bytes) -> bytes:

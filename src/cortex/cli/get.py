@@ -12,9 +12,12 @@ from cortex.answers import ApiSummary, JobFacts
 from cortex.cli.connection import Connection, connect, connect_to_all
 from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.tables import hints
-from cortex.cli.views import api_view, apis_view, failed_count, has_ended, job_line, job_view, shown_jobs
+from cortex.cli.views import api_view, apis_view, job_view, shown_jobs
 from cortex.cli.watch import Look, watch
+from cortex.clients.facts import failed_count, has_ended, job_line
+from cortex.clients.job import Job
 from cortex.domain.errors import CortexError
+from cortex.domain.job import JobStatus
 
 
 @click.command()
@@ -46,7 +49,7 @@ def _what_to_look_at(api_name: str | None, job_id: str | None, environment_name:
     connection = connect(environment_name)
     if job_id is None:
         return partial(_look_at_api, connection, api_name)
-    return partial(_look_at_job, connection, connection.api(api_name), job_id)
+    return partial(_look_at_job, connection, connection.job(api_name, job_id))
 
 
 def _look_at_environments(connections: list[Connection]) -> Look:
@@ -94,14 +97,20 @@ def _look_at_api(connection: Connection, name: str) -> Look:
     )
 
 
-def _look_at_job(connection: Connection, api: ApiSummary, job_id: str) -> Look:
-    job = connection.client.job(api["endpoint"], job_id)
-    status = job["job_status"]
-    text = job_view(job, datetime.now(UTC))
+def _look_at_job(connection: Connection, job: Job) -> Look:
+    answer = connection.client.job(job.endpoint, job.id)
+    status = answer["job_status"]
+    text = job_view(answer, datetime.now(UTC))
+    which = f"{job.api} {job.id}"
+    commands = []
+    if status["status"] == JobStatus.PAUSED:
+        commands.append((connection.command(f"resume {which}"), "go on with it"))
     if failed_count(status):
-        text += "\n\n" + hints([(connection.command(f"failures {api['name']} {job_id}"), "why batches failed")])
+        commands.append((connection.command(f"failures {which}"), "why batches failed"))
+    if commands:
+        text += "\n\n" + hints(commands)
     return Look(
-        answer=job,
+        answer=answer,
         text=text,
         lines=[job_line(status), *_reason(status)],
         is_last=has_ended(status),

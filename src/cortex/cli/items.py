@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from cortex.cli.local_files import absolute
+from cortex.clients.local_files import absolute
 from cortex.domain.batch import MAX_BATCH_BYTES, MAX_REQUEST_BYTES
 from cortex.domain.errors import InvalidSubmission
 

@@ -4,7 +4,7 @@ import click
 
 from cortex.cli.connection import connect
 from cortex.cli.options import environment_option, talk, write_stream
-from cortex.cli.views import has_ended, job_line
+from cortex.clients.facts import has_ended, job_line
 
 
 @click.command()
@@ -13,13 +13,11 @@ from cortex.cli.views import has_ended, job_line
 @environment_option
 def command(api_name: str, job_id: str | None, environment_name: str | None) -> None:
     """Print the log of a job (default: the newest), and follow it until the job has ended."""
-    connection = connect(environment_name)
-    api = connection.api(api_name)
-    job_id = job_id or connection.newest_job(api)
-    was_in_progress = not has_ended(connection.client.job(api["endpoint"], job_id)["job_status"])
+    job = connect(environment_name).job(api_name, job_id)
+    was_in_progress = not has_ended(job.status())
     try:
-        write_stream(connection.client.logs(api["endpoint"], job_id, follow=True))
+        write_stream(job.stream("logs", follow=True))
     except KeyboardInterrupt:
         return  # the user has seen enough; the job goes on
     if was_in_progress:
-        talk(f"job {job_id} has ended: {job_line(connection.client.job(api['endpoint'], job_id)['job_status'])}")
+        talk(f"job {job.id} has ended: {job_line(job.status())}")

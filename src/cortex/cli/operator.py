@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
-from cortex.cli.environments import local_data_directory
+from cortex.clients.environments import local_data_directory
 from cortex.domain.silence import BEAT_SECONDS, DEFAULT_HEARTBEAT_SECONDS
 from cortex.operator.keys import FILE_VARIABLE, take_key
 from cortex.settings import (
+    DEFAULT_GRACE_SECONDS,
     DEFAULT_KEEP_JOBS,
+    DEFAULT_STALL_SECONDS,
     Settings,
     parse_keep_jobs,
     parse_log_sink,
@@ -84,6 +86,23 @@ from cortex.wiring import run_operator
     help="How long a worker may be stopped, or what starts workers be silent, before it is killed and replaced.",
 )
 @click.option(
+    "--grace-period",
+    default=DEFAULT_GRACE_SECONDS,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    envvar="CORTEX_OPERATOR_GRACE_PERIOD",
+    help="How long batches may go on when the operator is stopped; `on_job_complete` has at least 30. What is cut off"
+    " runs again after the next start.",
+)
+@click.option(
+    "--stall-after",
+    default=DEFAULT_STALL_SECONDS,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    envvar="CORTEX_OPERATOR_STALL_AFTER",
+    help="After how long without the end of a batch a job says what it waits for.",
+)
+@click.option(
     "--log-limit",
     default="256MB",
     metavar="SIZE",
@@ -96,6 +115,13 @@ from cortex.wiring import run_operator
     metavar="AGE,NUMBER",
     envvar="CORTEX_OPERATOR_KEEP_JOBS",
     help="How long, and how many of each API, jobs are kept after their end: 30d,1000 or 12h or 500 or all.",
+)
+@click.option(
+    "--disk-budget",
+    metavar="SIZE",
+    envvar="CORTEX_OPERATOR_DISK_BUDGET",
+    show_default="none",
+    help="How much the data directory may have; beyond it, the jobs that ended first are removed.",
 )
 @click.option(
     "--log-sink",
@@ -116,8 +142,11 @@ def command(
     engine: str,
     keep_warm: float,
     heartbeat: float,
+    grace_period: float,
+    stall_after: float,
     log_limit: str,
     keep_jobs: str,
+    disk_budget: str | None,
     log_sink: str | None,
     ready_fd: int | None,
 ) -> None:
@@ -141,8 +170,11 @@ def command(
         engine=engine,
         keep_warm_seconds=keep_warm,
         heartbeat_seconds=heartbeat,
+        grace_seconds=grace_period,
+        stall_seconds=stall_after,
         log_limit_bytes=parse_size(log_limit),
         keep_jobs=parse_keep_jobs(keep_jobs),
+        disk_budget_bytes=parse_size(disk_budget) if disk_budget else None,
         log_sink=parse_log_sink(log_sink) if log_sink else None,
         ready_fd=ready_fd,
     )

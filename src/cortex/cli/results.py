@@ -4,7 +4,7 @@ import click
 
 from cortex.cli.connection import connect
 from cortex.cli.options import environment_option, talk, write_stream
-from cortex.cli.views import job_line
+from cortex.clients.facts import job_line
 
 
 @click.command()
@@ -14,8 +14,6 @@ from cortex.cli.views import job_line
 @environment_option
 def command(api_name: str, job_id: str, follow: bool, environment_name: str | None) -> None:
     """Print the results of a job as JSON lines, in the order of its items, as far as the job is."""
-    connection = connect(environment_name)
-    endpoint = connection.api(api_name)["endpoint"]
-    if not write_stream(connection.client.results(endpoint, job_id, follow=follow)):
-        line = job_line(connection.client.job(endpoint, job_id)["job_status"])
-        talk(f"no results ({line}); results are what `predict` returns")
+    job = connect(environment_name).job(api_name, job_id)
+    if not write_stream(job.stream("results", follow=follow)):
+        talk(f"no results ({job_line(job.status())}); results are what `predict` returns")

@@ -8,11 +8,11 @@ from cortex.answers import ApiSummary
 from cortex.cli.connection import Connection, connect
 from cortex.cli.dataset import Dataset
 from cortex.cli.dry_run import dry_run_view, joined
-from cortex.cli.job_request import Prepared
-from cortex.cli.options import environment_option, output_option, talk, write_json
-from cortex.cli.tables import hints
+from cortex.cli.job_policy import JobPolicy, job_policy_options
+from cortex.cli.options import environment_option, output_option, write_json
+from cortex.cli.submitted import tell_submitted
 from cortex.cli.upload import send
-from cortex.cli.wait import wait_for_job
+from cortex.clients.job_request import Prepared
 
 
 @click.command()
@@ -26,6 +26,7 @@ from cortex.cli.wait import wait_for_job
 @click.option("--workers", metavar="N", type=click.IntRange(1), help="How many workers.  [default: 1]")
 @click.option("--batch-size", metavar="N", type=click.IntRange(1), help="How many items `predict` gets at a time.")
 @click.option("--config", metavar="NAME=VALUE", multiple=True, help="A field of the job's config; `a.b=1` sets b in a.")
+@job_policy_options
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Check everything and count, but submit nothing.")
 @click.option("--wait", "is_waiting", is_flag=True, help="Show the job's progress, and fail unless it succeeds.")
 @environment_option
@@ -47,30 +48,34 @@ def command(
     --items, --files or --lines. A PATH is a URL (s3://, gs://, az://, file://), a file or a folder; what the operator
     cannot see is uploaded. GLOBs match whole paths: `**.jpg`. Options that take many may be repeated.
 
+    What the options leave out is as `job` in cortex.yaml has it; `none` switches a limit or --results of it off. A TIME
+    is a number of seconds, or one with its unit: `500ms`, `30s`, `5m`, `2h`, `1d`.
+
     \b
     cortex submit digits job.json --wait
     cortex submit digits --items items.jsonl --batch-size 32 --workers 4
     cortex submit digits --files images/ --include '**.jpg' --batch-size 16
     cortex submit digits --lines s3://bucket/urls/ --config threshold=0.5 --dry-run
+    cortex submit digits --lines urls.jsonl --retries 2 --max-failures 5% --results s3://bucket/out/
     """
     if is_dry_run and is_waiting:
         raise click.UsageError("--dry-run submits nothing that --wait could wait for")
-    dataset = Dataset(**options)
+    policy = JobPolicy.take(options)
+    policy.check_options()
+    dataset = Dataset(**options, policy=policy)
     dataset.check()
     prepare = dataset.read(context)
     connection = connect(environment_name)
     api = connection.api(api_name)
+    policy.check(connection.client)
     prepared = prepare(connection.client)
     if is_dry_run:
         _dry_run(connection, api, prepared, dataset.batch_size or 1, output)
         return
     if prepared.upload is not None:
         send(connection.client, prepared.upload, can_resume=dataset.may_be_uploaded_again)
-    job_id = _submit(connection, api, prepared.request, output)
-    if is_waiting:
-        _wait(connection, api, job_id)
-    else:
-        talk("\n" + _next_commands(connection, api_name, job_id))
+    submitted = connection.client.submit(api["endpoint"], prepared.request)
+    tell_submitted(connection, api, submitted, is_waiting=is_waiting, output=output)
 
 
 def _dry_run(connection: Connection, api: ApiSummary, prepared: Prepared, batch_size: int, output: str) -> None:
@@ -82,31 +87,3 @@ def _dry_run(connection: Connection, api: ApiSummary, prepared: Prepared, batch_
         write_json(counts)
     else:
         click.echo(dry_run_view(counts))
-
-
-def _submit(connection: Connection, api: ApiSummary, request: bytes, output: str) -> str:
-    submitted = connection.client.submit(api["endpoint"], request)
-    if output == "json":
-        write_json(submitted)
-    else:
-        click.echo(submitted["job_id"])
-    return submitted["job_id"]
-
-
-def _wait(connection: Connection, api: ApiSummary, job_id: str) -> None:
-    try:
-        wait_for_job(connection, api, job_id)
-    except KeyboardInterrupt:
-        talk("\nthe job goes on\n\n" + _next_commands(connection, api["name"], job_id))
-        raise
-
-
-def _next_commands(connection: Connection, api_name: str, job_id: str) -> str:
-    return hints(
-        [
-            (connection.command(f"get {api_name} {job_id} --watch"), "show the job until it has ended"),
-            (connection.command(f"logs {api_name} {job_id}"), "follow its log"),
-            (connection.command(f"results {api_name} {job_id}"), "print its results"),
-            (connection.command(f"delete {api_name} {job_id}"), "stop it"),
-        ]
-    )

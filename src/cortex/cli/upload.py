@@ -5,30 +5,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from cortex.cli.dry_run import format_size
-from cortex.cli.local_files import LocalFile, Upload
 from cortex.cli.options import talk
-from cortex.client import OperatorClient
-from cortex.domain.errors import InvalidSubmission
+from cortex.clients.local_files import Upload
+from cortex.clients.operator_client import OperatorClient
+from cortex.clients.uploading import send_files
 
 
 def send(client: OperatorClient, upload: Upload, *, can_resume: bool = True) -> None:
     """Upload what the operator does not have yet of these files, with a bar on a terminal."""
     try:
         with _display(upload) as advance:
-            for file in upload.files:
-                _send_file(client, upload.id, file, advance)
+            send_files(client.upload, upload, advance)
     except KeyboardInterrupt:
         if can_resume:
             talk("\nthe same command goes on with the upload where it was")
         raise
-
-
-def _send_file(client: OperatorClient, upload_id: str, file: LocalFile, advance: Callable[[int], None]) -> None:
-    try:
-        with file.path.open("rb") as opened:
-            client.upload(upload_id, file.name, opened, file.size_bytes, advance)
-    except OSError as error:
-        raise InvalidSubmission(f"`{file.path}` cannot be read: {error.strerror}") from error
 
 
 def _display(upload: Upload) -> AbstractContextManager[Callable[[int], None]]:
@@ -37,6 +28,6 @@ def _display(upload: Upload) -> AbstractContextManager[Callable[[int], None]]:
         talk(f"uploading {count} {'file' if count == 1 else 'files'}, {format_size(upload.total_bytes)}")
         return nullcontext(lambda _: None)
     # Here, because rich takes longer to import than most commands to run, and only a terminal needs it.
-    from cortex.cli.bar import upload_bar
+    from cortex.clients.bar import upload_bar
 
     return upload_bar(upload.total_bytes)

@@ -3,10 +3,10 @@
 import click
 
 from cortex import __version__
-from cortex.cli.background import LocalOperator
-from cortex.cli.environments import Environment, local_data_directory, read_environments
 from cortex.cli.options import environment_option
 from cortex.cli.tables import facts
+from cortex.clients.environments import Environment, local_data_directory, read_environments
+from cortex.clients.local import LocalOperator
 from cortex.domain.errors import CortexError
 
 
@@ -24,7 +24,7 @@ def _operator_version(environment: Environment) -> str:
             running = LocalOperator(data_dir=local_data_directory()).find()
             return running.version if running else "not running"
         # Here, because the HTTP library takes longer to import than all else that this command does.
-        from cortex.client import OperatorClient
+        from cortex.clients.operator_client import OperatorClient
 
         with OperatorClient(environment.operator_endpoint, environment.api_key) as client:
             return client.health()["version"]

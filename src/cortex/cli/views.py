@@ -4,9 +4,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cortex.answers import ApiInfo, ApiSummary, JobFacts, JobInfo
+from cortex.cli.job_options import job_options
 from cortex.cli.tables import facts, table
-from cortex.cli.times import format_age, format_duration, format_instant, format_short_duration, parse_instant
+from cortex.clients.facts import (
+    duration,
+    enqueuing_text,
+    failed_count,
+    has_ended,
+    status_text,
+    succeeded_count,
+    total_count,
+)
+from cortex.clients.times import format_age, format_duration, format_instant, format_short_duration, parse_instant
 from cortex.domain.job import JobStatus
+from cortex.domain.policy import OnFailedBatch
 
 SHOWN_JOBS = 10
 
@@ -42,32 +53,19 @@ def job_view(job: JobInfo, now: datetime) -> str:
     heading = [("job id", status["job_id"]), ("status", status_text(status))]
     if status.get("status_reason"):
         heading.append(("reason", status["status_reason"]))
+    if "rerun_of" in status:
+        heading.append(("rerun of", status["rerun_of"]))
     times = [
         ("start time", _instant(status.get("start_time"))),
         ("end time", _instant(status.get("end_time"))),
         ("duration", format_duration(duration(status, now))),
     ]
-    blocks = [facts(heading), facts(times), _batch_stats(status), _worker_stats(status)]
+    asked = job_options(status)
+    blocks = [facts(heading), facts(times), *([facts(asked)] if asked else []), _batch_stats(status)]
+    if status.get("on_failed_batch") == OnFailedBatch.ISOLATE:
+        blocks.append(_item_stats(status))
+    blocks.append(_worker_stats(status))
     return "\n\n".join([*blocks, f"job endpoint: {job['endpoint']}/{status['job_id']}"])
-
-
-def job_line(status: JobFacts) -> str:
-    """Say in one line where a job is: `running: 3/10 batches, 1 failed`."""
-    if enqueuing := enqueuing_text(status):
-        return f"{status_text(status)}: {enqueuing}"
-    failed = failed_count(status)
-    total = total_count(status)
-    text = f"{status_text(status)}: {succeeded_count(status)}/{total} {'batch' if total == 1 else 'batches'}"
-    return f"{text}, {failed} failed" if failed else text
-
-
-def enqueuing_text(status: JobFacts) -> str | None:
-    """Say how far the files of a job are enqueued: `listed 3 files, enqueued 10 batches`; None where nobody does."""
-    if "enqueuing" not in status:
-        return None
-    files, batches = status["enqueuing"]["files_listed"], status["enqueuing"]["batches_enqueued"]
-    listed = f"listed {files} {'file' if files == 1 else 'files'}"
-    return f"{listed}, enqueued {batches} {'batch' if batches == 1 else 'batches'}"
 
 
 def shown_jobs(jobs: Sequence[JobFacts]) -> list[JobFacts]:
@@ -75,40 +73,6 @@ def shown_jobs(jobs: Sequence[JobFacts]) -> list[JobFacts]:
     free = max(0, SHOWN_JOBS - sum(not has_ended(job) for job in jobs))
     newest_ended = [job["job_id"] for job in jobs if has_ended(job)][:free]
     return [job for job in jobs if not has_ended(job) or job["job_id"] in newest_ended]
-
-
-def status_text(status: JobFacts) -> str:
-    """Return the name of a job's status as a person says it."""
-    try:
-        return JobStatus(status["status"]).text
-    except ValueError:  # of a newer operator
-        return status["status"]
-
-
-def has_ended(status: JobFacts) -> bool:
-    """Whether nothing will change any more."""
-    return "end_time" in status
-
-
-def succeeded_count(status: JobFacts) -> int:
-    """Count the batches that succeeded so far."""
-    return status["batch_metrics"]["succeeded"] if "batch_metrics" in status else 0
-
-
-def failed_count(status: JobFacts) -> int:
-    """Count the batches that failed so far."""
-    return status["batch_metrics"]["failed"] if "batch_metrics" in status else 0
-
-
-def total_count(status: JobFacts) -> int:
-    """Count the batches that are known so far."""
-    return status.get("total_batch_count", 0)
-
-
-def duration(status: JobFacts, now: datetime) -> timedelta:
-    """Return the time since the workers started; as long as they have not, since the submission."""
-    end = parse_instant(status["end_time"]) if "end_time" in status else now
-    return end - parse_instant(status.get("start_time") or status["created_time"])
 
 
 def _latest_job(api: ApiSummary, now: datetime) -> str:
@@ -155,11 +119,18 @@ def _batch_stats(status: JobFacts) -> str:
     return "batch stats\n" + table(["total", "succeeded", "failed", "avg time per batch"], [row])
 
 
+def _item_stats(status: JobFacts) -> str:
+    items = status.get("item_metrics", {"succeeded": 0, "failed": 0})
+    return "item stats\n" + table(["succeeded", "failed"], [[items["succeeded"], items["failed"]]])
+
+
 def _worker_stats(status: JobFacts) -> str:
     if status["status"] == JobStatus.ENQUEUING:
         waiting = "still enqueuing, workers have not been allocated for this job yet"
         progress = enqueuing_text(status)
         return f"{waiting}\n{progress}" if progress else waiting
+    if status["status"] == JobStatus.PAUSED:
+        return "no more batches are begun because this job is paused"
     if "worker_counts" not in status:
         return "worker stats are not available because this job is not currently running"
     counts = status["worker_counts"]

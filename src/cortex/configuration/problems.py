@@ -1,12 +1,12 @@
 """What is wrong with an API's fields, in words: pydantic's findings as messages for users."""
 
-from typing import Any
+import re
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from cortex.configuration.document import Document, Location, Problem
+from cortex.configuration.section import as_section, section_at
 from cortex.configuration.wording import describe_value, did_you_mean
 
 PAST_FIELDS = {
@@ -35,6 +35,8 @@ _ALLOWED = {
     "int_type": "an integer",
     "dict_type": "a map",
     "model_type": "a map",
+    "list_type": "a list",
+    "bool_type": "`true` or `false`",
 }
 
 
@@ -57,10 +59,12 @@ def _describe(details: ErrorDetails, model: type[BaseModel]) -> str:
             return f"missing; it is required. {_field_description(details, model)}"
         case "literal_error":
             allowed = str(context["expected"]).replace("'", "`")
-            nearest = did_you_mean(got, [allowed.strip("`")]) if isinstance(got, str) else ""
+            nearest = did_you_mean(got, re.findall("`(.*?)`", allowed)) if isinstance(got, str) else ""
             return f"got {describe_value(got)}, must be {allowed}{nearest}"
         case "greater_than_equal":
             return f"got {describe_value(got)}, must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"got {describe_value(got)}, must be at most {context['le']}"
         case "value_error":
             return str(context["error"])
         case found if found in _ALLOWED:
@@ -73,7 +77,7 @@ def _describe(details: ErrorDetails, model: type[BaseModel]) -> str:
 def _describe_unknown_field(details: ErrorDetails, model: type[BaseModel]) -> str:
     *sections, field = details["loc"]
     word = str(field)
-    fields = _section(sections, model).model_fields
+    fields = section_at(sections, model).model_fields
     allowed = f" (allowed: {', '.join(sorted(fields))})"
     home = _section_with(word, model)
     if home:
@@ -83,25 +87,14 @@ def _describe_unknown_field(details: ErrorDetails, model: type[BaseModel]) -> st
     return f"unknown field{did_you_mean(word, fields)}{allowed}"
 
 
-def _section(path: list[Any], model: type[BaseModel]) -> type[BaseModel]:
-    for part in path:
-        model = _as_section(model.model_fields[part]) or model
-    return model
-
-
 def _section_with(field: str, model: type[BaseModel]) -> str | None:
     for name, info in model.model_fields.items():
-        section = _as_section(info)
+        section = as_section(info)
         if section and field in section.model_fields:
             return name
     return None
 
 
-def _as_section(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
 def _field_description(details: ErrorDetails, model: type[BaseModel]) -> str:
     *sections, field = details["loc"]
-    return _section(sections, model).model_fields[str(field)].description or ""
+    return section_at(sections, model).model_fields[str(field)].description or ""

@@ -3,9 +3,11 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from cortex.configuration.endpoint import ENDPOINT_PATTERN, MAX_CHARACTERS, normalize_endpoint
+from cortex.configuration.job_options import JobOptions
+from cortex.configuration.section import Section
 from cortex.configuration.wording import describe_value
 from cortex.domain.quantity import read_bytes, read_cores
 
@@ -98,12 +100,6 @@ def _check_mem(value: object) -> str | None:
 
 def _empty_if_null(value: object) -> object:
     return {} if value is None else value
-
-
-class Section(BaseModel):
-    """What all parts of the file have in common: nothing is converted, nothing unknown passes, nothing changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Predictor(Section):
@@ -201,6 +197,11 @@ class BatchApi(Section):
     )
     compute: Annotated[Compute, BeforeValidator(_empty_if_null, json_schema_input_type=Compute | None)] = Field(
         default=Compute(), description="What each worker needs.", examples=[{"cpu": 1, "mem": "2Gi"}]
+    )
+    job: Annotated[JobOptions, BeforeValidator(_empty_if_null, json_schema_input_type=JobOptions | None)] = Field(
+        default=JobOptions(),
+        description="What holds for each job that does not say otherwise; a submission has the same fields.",
+        examples=[{"retries": 2, "timeout": "2h"}],
     )
 
     @property

@@ -16,14 +16,15 @@ class BatchState(IntEnum):
     SUCCEEDED = 1  # predict returned nothing
     SUCCEEDED_WITH_ROWS = 2  # a valid result entry was written before
     FAILED = 3  # predict raised; a failure entry was written before
-    GIVEN_UP = 4  # its Workers died too often; the ledger says how
+    GIVEN_UP = 4  # its Workers died too often, or predict took too long; the ledger says how
+    FAILED_IN_PART = 5  # it was isolated: the rows of its good Items and a failure entry were written before
 
 
 class EntryKind(IntEnum):
     """What the bytes of a result entry are."""
 
     ROWS = 0  # JSON lines
-    FAILURE = 1  # one JSON object: type, message, traceback, at_ns, pid
+    FAILURE = 1  # JSON lines, one for all of the Batch, or one for each Part of it that has failed
 
 
 class ResultEntry(NamedTuple):
@@ -33,7 +34,7 @@ class ResultEntry(NamedTuple):
     token: int
     offset: int
     length: int
-    rows: int
+    rows: int  # of a failure: how many Items have failed
     kind: int
     checksum: int  # crc32 of the bytes
 
@@ -53,7 +54,10 @@ ENTRY_FIELDS: Final = [
 """The same for numpy."""
 
 OFFSET_BYTES: Final = 4
-"""An entry of a Segment's index: where the payload of a Batch begins. There is one more than there are Batches."""
+"""An entry of a Segment's index: where the payload of a Batch begins. There is one more than there are Batches.
+
+Behind them, the index has the checksum (crc32) of each Batch's payload, as long. One of an earlier version has none.
+"""
 
 MAX_SEGMENT_BATCHES: Final = 1_000_000
 MAX_SEGMENT_BYTES: Final = 256 * 1024 * 1024
@@ -73,7 +77,8 @@ class HookState(IntEnum):
 class Page:
     """The words of a Worker's page: a small mapped file, so that what it says outlives every process.
 
-    The first group is written by the Worker, the second by the operator; nobody else writes either.
+    The first group is written by the Worker, the second by the operator, the third by the supervisor, and by nobody
+    else.
     """
 
     SIZE: Final = 128
@@ -82,8 +87,13 @@ class Page:
     FINISHED: Final = 1  # Batches ended by this Worker
     BUSY_NS: Final = 2  # time spent in them
     HOOK: Final = 3  # HookState
-    STARTED_AT_NS: Final = 4  # when CURRENT was stored
+    STARTED_AT_NS: Final = 4  # when predict was called
+    PART_FIRST: Final = 5  # the Items of the Batch that are in predict
+    PART_END: Final = 6  # 0 where it is the whole Batch
+    NO_ROOM_SINCE_NS: Final = 7  # since when what predict returned waits for room on the disk; 0 if it does not
 
     TOKEN: Final = 8  # the Lease that this Worker may hold; 0 for none
     FIRST: Final = 9  # its first Batch
     LIMIT: Final = 10  # no Batch from here on may be started
+
+    IS_TO_END: Final = 12  # a SIGTERM is meant for this Worker

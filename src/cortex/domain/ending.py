@@ -13,6 +13,7 @@ class Exit:
     status: int | None
     is_out_of_memory: bool = False
     mem_limit_bytes: int | None = None
+    is_out_of_time: bool = False  # it was ended because predict took too long
     is_charged: bool = True  # False where nothing that the Worker did can be the cause
     detail: str | None = None
 

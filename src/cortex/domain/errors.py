@@ -21,13 +21,17 @@ CortexError
 │   └── IdempotencyKeyReused
 ├── TooLarge
 ├── Overloaded                the operator has too much to do at the moment
-├── StorageFull               the operator's disk has no room for what was sent
+├── OperatorStopping          the operator is about to stop and begins nothing new
+├── StorageFailed             the operator's disk does not take what was sent
+│   └── StorageFull               it has no room
+├── DataDamaged               what the operator has kept is not there as it was written
 ├── StartRefused              the operator cannot start here
 │   └── DataDirectoryInUse
 ├── OperatorUnreachable       nobody answers at the environment's address
 ├── EnvironmentFailed         the requirements of a project cannot be installed
 ├── FilesError                a file or a listing cannot be read
-│   └── FileChanged           it is not what it was when it was listed
+│   ├── FileChanged           it is not what it was when it was listed
+│   └── FilesUnavailable      where they lie does not answer, or has no room: it may pass
 └── JobFailed                 the job that was waited for did not succeed
 """
 
@@ -168,7 +172,25 @@ class Overloaded(CortexError):
     code = "operator.overloaded"
 
 
-class StorageFull(CortexError):
+class OperatorStopping(CortexError):
+    """The operator is about to stop."""
+
+    code = "operator.stopping"
+
+
+class StorageFailed(CortexError):
+    """The operator cannot write to its disk."""
+
+    code = "storage.failed"
+
+
+class DataDamaged(CortexError):
+    """What the operator has kept is damaged."""
+
+    code = "storage.damaged"
+
+
+class StorageFull(StorageFailed):
     """The operator's disk is full."""
 
     code = "storage.full"
@@ -214,6 +236,12 @@ class FileChanged(FilesError):
     """A file is not what it was when it was listed."""
 
     code = "files.changed"
+
+
+class FilesUnavailable(FilesError):
+    """The place where files lie does not answer, or has no room."""
+
+    code = "files.unavailable"
 
 
 def errors_by_code() -> dict[str, type[CortexError]]:

@@ -1,5 +1,9 @@
 """The names that the service gives to Jobs and Batches."""
 
+from uuid import UUID, uuid5
+
+from cortex.domain.isolation import Part
+
 _MAX_INT64 = 2**63 - 1
 _LOW_DIGITS = 16
 
@@ -33,3 +37,8 @@ def batch_id_suffix(job: str, batch: int) -> str:
     """Give the part of `batch_id` that differs: variant, the Job's last four bits, the Batch's number."""
     low = f"{0b10 << 62 | (int(job[-1], 16)) << 58 | batch:0{_LOW_DIGITS}x}"
     return f"{low[:4]}-{low[4:]}"
+
+
+def part_id(batch: str, part: Part) -> str:
+    """Name a Part of the Batch with this id: a UUID of version 5, the same on every attempt."""
+    return str(uuid5(UUID(batch), f"{part.first}-{part.end}"))

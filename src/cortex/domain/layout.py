@@ -41,6 +41,21 @@ class JobFolder:
         return self.root / "workers"
 
     @property
+    def kept(self) -> Path:
+        """Of a rerun: what was kept of Batches that had failed in part. Its index tells where to look."""
+        return self.root / "kept"
+
+    @property
+    def kept_index(self) -> Path:
+        """Which Batches `kept` tells of, and where."""
+        return self.root / "kept.index"
+
+    @property
+    def exported(self) -> Path:
+        """Which files its results were written to, once all are."""
+        return self.root / "exported"
+
+    @property
     def uploads(self) -> Path:
         """What clients have sent for the Job: a folder for each upload."""
         return self.root / "uploads"

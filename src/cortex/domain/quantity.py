@@ -55,6 +55,14 @@ def write_bytes(count: int) -> str:
     return f"{count // int(_SUFFIXES[whole[-1]])}{whole[-1]}" if whole and count else str(count)
 
 
+def show_bytes(count: int) -> str:
+    """Write about how many bytes these are, as people read it: `812 B`, `51.2 GB`; a kB has 1,000."""
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.95 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
 def _read(value: str | float, allowed: str) -> Decimal:
     match = _QUANTITY.fullmatch(str(value))
     if match is None or isinstance(value, bool):

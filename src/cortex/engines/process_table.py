@@ -12,6 +12,12 @@ def supervisors_of(channel: Path) -> list[int]:
     return [process.pid for process in found if (process.info["cmdline"] or [])[-3:-1] == ["supervisor", str(channel)]]
 
 
+def commands_below(folder: Path) -> set[Path]:
+    """Give the programs below a folder that processes were started from. Looks at every process of the machine."""
+    programs = (Path((process.info["cmdline"] or [""])[0]) for process in psutil.process_iter(["cmdline"]))
+    return {program for program in programs if program.is_relative_to(folder)}
+
+
 def process_started_at(pid: int) -> float:
     """Say since when the process with this id runs (seconds since 1970); 0 if there is none."""
     try:

@@ -319,10 +319,10 @@ class ProcessEngine(Engine):
             return
         self._drained(worker)
         known = self._workers.pop(worker)
-        if known.supervisor is not None:
-            known.supervisor.send({"type": "forget", "worker": worker})
         self.places.release(worker)
         self.listener.worker_exited(worker, ending)
+        if known.supervisor is not None:  # not before it is written down: until then, the next operator is to hear it
+            known.supervisor.send({"type": "forget", "worker": worker})
         self._fill_places()
 
     def _send_start(self, known: _Known, supervisor: Connection) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cortex.child_process import take_standard_output
 from cortex.domain.layout import JobFolder
 from cortex.enqueuing.enqueue import enqueue
 from cortex.enqueuing.events import EnqueuingFailed, Event, Refused, Request, read_request, write_event
@@ -31,7 +32,11 @@ def main(action: str) -> int:
     die_with_parent()
     if os.getppid() != request.parent:
         return 1
-    tell = _take_standard_output()
+    write = take_standard_output()
+
+    def tell(event: Event) -> None:
+        write(write_event(event))
+
     try:
         _act(action, request, tell)
     except Exception as error:
@@ -39,17 +44,6 @@ def main(action: str) -> int:
         reason = f"{type(error).__name__}: {error}"
         tell(EnqueuingFailed(reason=reason) if action == "enqueue" else Refused(message=reason, hint=None))
     return 0
-
-
-def _take_standard_output() -> Callable[[Event], None]:
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-
-    def tell(event: Event) -> None:
-        output.write(write_event(event))
-        output.flush()
-
-    return tell
 
 
 def _act(action: str, request: Request, tell: Callable[[Event], None]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from cortex.enqueuing.events import (
     Enqueued,
     EnqueuingFailed,
     FileBegun,
+    NoRoom,
     Progress,
     Resume,
     SegmentCut,
@@ -21,12 +23,14 @@ from cortex.enqueuing.events import (
 from cortex.enqueuing.lines import BadDataset
 from cortex.enqueuing.portions import Cursor, Portions, open_portions
 from cortex.files.files import Files
-from cortex.storage.files import NO_ROOM, sync_file
+from cortex.storage.files import FULL, NO_ROOM, sync_file
 from cortex.storage.segments import SegmentWriter
 
 _PROGRESS_SECONDS: Final = 1.0
 
-Told = FileBegun | Progress | SegmentCut | Enqueued | EnqueuingFailed
+_LOOK_FOR_ROOM_SECONDS: Final = 0.5
+
+Told = FileBegun | Progress | SegmentCut | NoRoom | Enqueued | EnqueuingFailed
 
 
 def enqueue(
@@ -40,18 +44,42 @@ def enqueue(
 ) -> None:
     """Cut the files into Segments and tell each one when it is on the disk; the last word is how it ended.
 
-    With the `resume` of any Segment it writes and tells what an uninterrupted run would after that Segment.
+    With the `resume` of any Segment it writes and tells what an uninterrupted run would after that Segment. A disk that
+    is full is waited for: what comes after the last Segment is cut again when it has room.
     """
+
+    def tell_and_remember(event: Told) -> None:
+        nonlocal resume
+        tell(event)
+        if isinstance(event, SegmentCut):
+            resume = event.resume
+
+    while _finds_no_room(files, source, folder, tell_and_remember, resume, segment_bytes):
+        tell(NoRoom())
+        time.sleep(_LOOK_FOR_ROOM_SECONDS)
+
+
+def _finds_no_room(
+    files: Files,
+    source: FileSource,
+    folder: JobFolder,
+    tell: Callable[[Told], None],
+    resume: Resume | None,
+    segment_bytes: int,
+) -> bool:
+    """Go on to the end, or until the disk is full: then it is True."""
     number, first, cursor = (resume.number, resume.first, resume.cursor) if resume else (0, 0, None)
     try:
         with SegmentWriter(folder, number=number, first=first, max_bytes=segment_bytes) as writer:
             for directory in (folder.root, folder.root.parent):
                 sync_file(directory)
-            portions = open_portions(files, source, folder, cursor, tell)
-            _Enqueuing(source, portions, writer, tell).run()
+            with closing(open_portions(files, source, folder, cursor, tell)) as portions:
+                _Enqueuing(source, portions, writer, tell).run()
     except BadDataset as error:
         tell(EnqueuingFailed(reason=str(error)))
     except OSError as error:
+        if error.errno in FULL:
+            return True
         if error.errno not in NO_ROOM:
             raise
         tell(EnqueuingFailed(reason="the operator's disk is full; have space made on it, and submit again"))
@@ -59,6 +87,7 @@ def enqueue(
         tell(EnqueuingFailed(reason="; ".join(filter(None, [error.message, error.hint]))))
     else:
         tell(Enqueued(files=portions.files))
+    return False
 
 
 class _Enqueuing:
@@ -100,6 +129,7 @@ class _Enqueuing:
     def _complete(self, missing: int = 0) -> None:
         segment = self._writer.complete()
         if segment is not None:
+            self._portions.sync()
             items = segment.count * self._source.batch_size - missing
             self._tell(SegmentCut(segment=segment, items=items, cursor=self._cursor()))
 

@@ -98,6 +98,11 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoRoom:
+    """The operator's disk is full; it goes on after the last Segment when it has room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
     """Every Item is in a Segment that was told."""
 
@@ -112,7 +117,7 @@ class EnqueuingFailed:
 
 
 Answer = Checked | Refused | Listed | AllListed
-Happening = FileBegun | Progress | SegmentCut | Restarted | Enqueued | EnqueuingFailed
+Happening = FileBegun | Progress | SegmentCut | Restarted | NoRoom | Enqueued | EnqueuingFailed
 Event = Answer | Happening
 
 LAST_WORDS: Final = (Checked, Refused, AllListed, Enqueued, EnqueuingFailed)
@@ -126,6 +131,7 @@ _NAMES: Final[Mapping[type[Any], str]] = {
     Progress: "progress",
     SegmentCut: "segment",
     Restarted: "restarted",
+    NoRoom: "no_room",
     Enqueued: "done",
     EnqueuingFailed: "failed",
 }

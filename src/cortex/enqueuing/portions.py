@@ -13,7 +13,7 @@ from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.cut import Portion
 from cortex.enqueuing.events import FileBegun
 from cortex.enqueuing.lines import Item, Lines, Position, read_lines
-from cortex.enqueuing.listing import read_listing, write_listing
+from cortex.enqueuing.listing import GrowingListing, read_listing, write_listing
 from cortex.files.files import Files
 from cortex.files.opening import open_text
 from cortex.files.selection import Selection, select
@@ -36,13 +36,19 @@ class Portions(Protocol):
     def end(self) -> Cursor:
         """Give the cursor behind all of them, once they have been gone through."""
 
+    def sync(self) -> None:
+        """Bring to the disk what the cursors count on; before any of them is told."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
 
 def open_portions(
     files: Files, source: FileSource, folder: JobFolder, cursor: Cursor | None, tell: Callable[[FileBegun], None]
 ) -> Portions:
     """Give all Portions of a dataset, or those from a cursor on. Each file whose content comes is told before."""
     if source.kind is SourceKind.FILE_PATH_LISTER:
-        return _UrlPortions(files, source, cursor or {"after": None, "files": 0})
+        return _UrlPortions(files, source, folder, cursor or {"after": None, "files": 0, "listed": 0})
     write_listing(folder, (file for _, file in select(files, selection(source))))
     return _LinePortions(files, folder, cursor or {"file": 0, "offset": 0, "line": 1}, tell)
 
@@ -55,32 +61,52 @@ def selection(source: FileSource) -> Selection:
 class _UrlPortions:
     """Each Item is the URL of a file. The listing streams: what is listed becomes Batches at once."""
 
-    def __init__(self, files: Files, source: FileSource, cursor: Cursor) -> None:
+    def __init__(self, files: Files, source: FileSource, folder: JobFolder, cursor: Cursor) -> None:
         self._after: tuple[int, str] | None = tuple(cursor["after"]) if cursor["after"] else None
-        self._listing = select(files, selection(source), after=self._after)
+        self._selected = select(files, selection(source), after=self._after)
+        # A cursor of an earlier version knows of no list: rather none than half of one.
+        self._listing = GrowingListing(folder, cursor["listed"]) if "listed" in cursor else None
         self.files: int = cursor["files"]
 
     def __iter__(self) -> Iterator[Portion]:
-        while urls := [(path, file.url) for path, file in islice(self._listing, _URLS_AT_ONCE)]:
-            before = self.files
-            self.files, self._after = before + len(urls), urls[-1]
-            yield _Urls(urls=urls, items=[msgspec.json.encode(url) for _, url in urls], before=before)
+        while found := list(islice(self._selected, _URLS_AT_ONCE)):
+            begin = self.end()
+            urls = [(path, file.url) for path, file in found]
+            lengths = None if self._listing is None else self._listing.add(file for _, file in found)
+            self.files, self._after = self.files + len(urls), urls[-1]
+            items = [msgspec.json.encode(url) for _, url in urls]
+            yield _Urls(urls=urls, items=items, begin=begin, lengths=lengths)
+        if self._listing is not None:
+            self._listing.finish()
 
     def end(self) -> Cursor:
-        return {"after": self._after, "files": self.files}
+        cursor = {"after": self._after, "files": self.files}
+        return cursor if self._listing is None else {**cursor, "listed": self._listing.size_bytes}
+
+    def sync(self) -> None:
+        if self._listing is not None:
+            self._listing.sync()
+
+    def close(self) -> None:
+        if self._listing is not None:
+            self._listing.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Urls:
     urls: Sequence[tuple[int, str]]  # each with the index of the path that it was found by
     items: Sequence[Item]
-    before: int  # how many come before these
+    begin: Cursor  # where these begin
+    lengths: Sequence[int] | None  # what each of these has in the list; None where there is no list
 
     def place(self, index: int) -> str:
         return f"`{self.urls[index][1]}`"
 
     def cursor_after(self, count: int) -> Cursor:
-        return {"after": self.urls[count - 1], "files": self.before + count}
+        cursor = {"after": self.urls[count - 1], "files": self.begin["files"] + count}
+        if self.lengths is None:
+            return cursor
+        return {**cursor, "listed": self.begin["listed"] + sum(self.lengths[:count])}
 
 
 class _LinePortions:
@@ -106,6 +132,12 @@ class _LinePortions:
 
     def end(self) -> Cursor:
         return {"file": self.files, "offset": 0, "line": 1}
+
+    def sync(self) -> None:
+        """Nothing to do: the list is on the disk from the beginning."""
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,18 +2,16 @@
 
 import asyncio
 import os
-import signal
-import sys
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from cortex.domain.ending import Exit
+from cortex.child_process import ChildDied, lines_of
 from cortex.domain.errors import CortexError, InvalidSubmission
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource
@@ -33,20 +31,11 @@ from cortex.enqueuing.events import (
     read_event,
 )
 
-_MAX_LINE_BYTES: Final = 2 * 1024 * 1024
 _MAX_RESTARTS: Final = 3
 _MOST: Final = max(2, os.cpu_count() or 2)
 
 Allowed = Sequence[Path] | None
 """The folders whose files may be read; None for all."""
-
-
-class _Died(Exception):
-    """A process has ended before its last word."""
-
-    def __init__(self, status: int) -> None:
-        self.how = Exit(status=status).cause
-        super().__init__(self.how)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,7 +95,7 @@ class Enqueuers:
                             elif isinstance(happening, SegmentCut):
                                 resume, deaths = happening.resume, 0
                             yield happening
-                except _Died as death:
+                except ChildDied as death:
                     deaths += 1
                     if deaths > _MAX_RESTARTS:
                         yield _given_up(death, deaths, self.log)
@@ -122,7 +111,7 @@ class Enqueuers:
                     if isinstance(event, Refused):
                         raise InvalidSubmission(event.message, hint=event.hint)
                     yield event
-        except _Died as death:
+        except ChildDied as death:
             raise CortexError(
                 f"the process that lists the files {death.how}", hint="submit again; the operator's log may say more"
             ) from death
@@ -134,51 +123,15 @@ class Enqueuers:
                     yield event
 
     async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
-        """Have a process do this and give what it tells. Raises _Died unless it has said its last word."""
-        process = await self._start(action)
-        assert process.stdout is not None  # noqa: S101
-        is_over = False
-        try:
-            await _give(process, msgspec.json.encode(request))
-            # The last line of a process that was killed may be half of one.
-            while not is_over and (line := await process.stdout.readline()).endswith(b"\n"):
-                event = read_event(line)
-                is_over = isinstance(event, LAST_WORDS)
-                yield event
-        finally:
-            status = await _end(process)
-        if not is_over:
-            raise _Died(status)
-
-    async def _start(self, action: str) -> asyncio.subprocess.Process:
-        with self.log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "cortex.enqueuing", action),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                limit=_MAX_LINE_BYTES,
-                process_group=0,  # a Ctrl-C in the operator's terminal is the operator's to handle
-            )
+        """Have a process do this and give what it tells. Raises ChildDied unless it has said its last word."""
+        lines = lines_of("cortex.enqueuing", action, msgspec.json.encode(request), log=self.log, is_last=_is_last)
+        async with aclosing(lines):
+            async for line in lines:
+                yield read_event(line)
 
 
-async def _give(process: asyncio.subprocess.Process, request: bytes) -> None:
-    assert process.stdin is not None  # noqa: S101
-    with suppress(BrokenPipeError, ConnectionResetError):  # it died at once; its end will tell
-        process.stdin.write(request)
-        await process.stdin.drain()
-    process.stdin.close()
-
-
-async def _end(process: asyncio.subprocess.Process) -> int:
-    """Kill a process, unless it has ended by itself, and reap it; give its exit status."""
-    assert process.stdout is not None  # noqa: S101
-    if not process.stdout.at_eof():
-        with suppress(ProcessLookupError):
-            # Not `process.kill()`: that may reap one that has just ended, and asyncio complains of a child it misses.
-            os.kill(process.pid, signal.SIGKILL)
-        await process.stdout.read()  # what it has told meanwhile is in the way of its end
-    return await process.wait()
+def _is_last(line: bytes) -> bool:
+    return isinstance(read_event(line), LAST_WORDS)
 
 
 def _scheme(path: str) -> str:
@@ -191,7 +144,7 @@ def _request(source: FileSource, allowed: Allowed) -> Request:
     )
 
 
-def _given_up(death: _Died, deaths: int, log: Path) -> EnqueuingFailed:
+def _given_up(death: ChildDied, deaths: int, log: Path) -> EnqueuingFailed:
     return EnqueuingFailed(
         reason=f"the enqueuing process {death.how}, {deaths} times at the same place; submit again, or ask whoever"
         f" keeps the operator: `{log}` may say more"

@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
-from typing import Literal
+from typing import Final, Literal
 
 from uv import find_uv_bin
 
@@ -18,6 +19,8 @@ from cortex.environments.pip_settings import uv_variables
 from cortex.environments.recipe import Recipe
 
 BASE_SET = ("requests", "boto3", "numpy", "pillow", "pyyaml", "orjson")
+
+_READY: Final = "ready"
 
 Log = Callable[[str], None]
 
@@ -91,6 +94,8 @@ class Environments:
         recipe = self._recipe(project, requirements, wants_gpu=wants_gpu)
         key = recipe.key()
         if interpreter := self._finished(key):
+            with suppress(OSError):  # a disk that cannot be written to is no reason not to read it
+                os.utime(self._home(key) / _READY)
             return interpreter
         build = self._builds.get(key)
         if build is None:
@@ -105,6 +110,46 @@ class Environments:
             build.logs.remove(log)
             if not build.logs and not build.task.done():
                 await self._abandon(key, build)
+
+    def last_used_ns(self) -> dict[str, int]:
+        """Give the keys of all that is there, finished or left by a build that broke off, and when each was asked for.
+
+        What is being built is left out.
+        """
+        used: dict[str, int] = {}
+        with suppress(FileNotFoundError):
+            for home in self.homes.iterdir():
+                ready = home / _READY
+                with suppress(FileNotFoundError):
+                    used[home.name] = (ready if ready.exists() else home).stat().st_mtime_ns
+        return {key: at_ns for key, at_ns in used.items() if key not in self._builds}
+
+    @property
+    def homes(self) -> Path:
+        """The folder of all environments; each has one by its key, and what runs in it was started from there."""
+        return self._root / "environments"
+
+    @property
+    def cache(self) -> Path:
+        """The packages that were downloaded; the files of the environments are links to them."""
+        return self._root / "uv-cache"
+
+    def take_away(self, key: str, last_used_ns: int, destination: Path) -> bool:
+        """Move an environment to where it can be removed, unless it is being built or was asked for since then."""
+        if self.last_used_ns().get(key) != last_used_ns:
+            return False
+        self._home(key).rename(destination)
+        return True
+
+    def take_cache_away(self, destination: Path) -> bool:
+        """Move the downloaded packages to where they can be removed, unless a build may need them."""
+        if self._builds or not self.cache.exists():
+            return False
+        self.cache.rename(destination)
+        return True
+
+    def _home(self, key: str) -> Path:
+        return self.homes / key
 
     def _recipe(self, project: Path, requirements: Path, *, wants_gpu: bool) -> Recipe:
         return Recipe(
@@ -137,24 +182,24 @@ class Environments:
         await asyncio.wait([build.task])
 
     async def _build(self, key: str, recipe: Recipe, tell: Log) -> Path:
-        home = self._root / "environments" / key
+        home = self._home(key)
         await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
         folder = home / token_hex(4)
         home.mkdir(parents=True, exist_ok=True)
         try:
-            packages = await build_environment(recipe, folder, uv=self._uv, cache=self._root / "uv-cache", tell=tell)
+            packages = await build_environment(recipe, folder, uv=self._uv, cache=self.cache, tell=tell)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         written = home / f"{folder.name}.ready"
         written.write_text(json.dumps({"folder": folder.name, "packages": packages}, indent=2), encoding="utf-8")
-        written.replace(home / "ready")
+        written.replace(home / _READY)
         return _interpreter(folder)
 
     def _finished(self, key: str) -> Path | None:
-        home = self._root / "environments" / key
+        home = self._home(key)
         try:
-            folder = json.loads((home / "ready").read_text(encoding="utf-8"))["folder"]
+            folder = json.loads((home / _READY).read_text(encoding="utf-8"))["folder"]
         except (FileNotFoundError, ValueError):
             return None
         interpreter = _interpreter(home / folder)

@@ -57,6 +57,12 @@ def key_after(base: str, after: str | None) -> str | None:
     return after.removeprefix(base) if after.startswith(base) else None
 
 
+def local_path(url: str) -> bytes:
+    """Give the path that a plain path or a `file://` URL stands for. Raises what `read_address` does."""
+    key = read_address(url).key
+    return key.encode() if url.startswith("/") else unquote_to_bytes(key)
+
+
 def check_paths(paths: Sequence[str]) -> None:
     """Check the syntax of the entries of a dataset.
 

@@ -34,4 +34,13 @@ class Files(Protocol):
         """
 
     def write(self, url: str, data: bytes) -> None:
-        """Write a file, whole or not at all; one that is there is replaced. Raises FilesError."""
+        """Write a file, whole or not at all; one that is there is replaced, and folders are made as needed.
+
+        Raises FilesError; FilesUnavailable where it may succeed a little later.
+        """
+
+    def remove(self, url: str) -> None:
+        """Remove a file; nothing to do where there is none. Raises what `write` does."""
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Remove what writers to this folder that were killed have left, while nobody writes. Raises as `write`."""

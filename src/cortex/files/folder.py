@@ -11,19 +11,29 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes
 
-from cortex.domain.errors import FileChanged, FilesError
-from cortex.files.address import read_address
+from cortex.domain.errors import FileChanged, FilesError, FilesUnavailable
+from cortex.files.address import local_path
 from cortex.files.fence import Fence
 from cortex.files.files import FileInfo
 
 _UNFINISHED: Final = b".cortex-part"  # the name of a file that is being written ends in this; it is not listed
 _BUFFER_BYTES: Final = 2**20
+_PASSING: Final = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENOTCONN,
+)
+"""What a disk, or one in a network, has against a file for a while only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +45,7 @@ class FolderFiles:
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[FileInfo]:
         """Keep the contract; of each folder on the way, the names are held in memory."""
         spelling = _Spelling.of(prefix)
-        folder, _, beginning = _path(prefix).rpartition(b"/")
+        folder, _, beginning = local_path(prefix).rpartition(b"/")
         folder += b"/"
         fence = Fence(self.allowed)
         fence.check_prefix(prefix, folder, beginning)
@@ -57,7 +67,7 @@ class FolderFiles:
 
     def open(self, file: FileInfo) -> BinaryIO:
         """Keep the contract; the kernel reads ahead."""
-        path = _path(file.url)
+        path = local_path(file.url)
         with _told(file.url):
             # Not blocking, or a FIFO that has taken the file's place would hold us.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -72,21 +82,37 @@ class FolderFiles:
 
     def write(self, url: str, data: bytes) -> None:
         """Keep the contract; folders are made as needed, and the file outlives a power cut."""
-        path = _path(url)
+        path = local_path(url)
         folder, _, name = path.rpartition(b"/")
         if not name:
             raise FilesError(f"`{url}` is a folder, a file cannot be written there")
         Fence(self.allowed).check_target(url, path)
         unfinished = folder + b"/." + secrets.token_hex(8).encode() + _UNFINISHED
         with _told(url, "written"):
-            os.makedirs(folder or b"/", exist_ok=True)  # noqa: PTH103 - pathlib has no bytes
+            _make_folder(folder or b"/")
             try:
-                _write_synced(unfinished, data)
-                os.replace(unfinished, path)  # noqa: PTH105
+                _write_synced(folder or b"/", path, unfinished, data)
             except OSError:
                 Path(os.fsdecode(unfinished)).unlink(missing_ok=True)
                 raise
             _sync_folder(folder or b"/")
+
+    def remove(self, url: str) -> None:
+        """Keep the contract."""
+        path = local_path(url)
+        Fence(self.allowed).check_target(url, path)
+        with _told(url, "removed"), suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)  # noqa: PTH108
+            _sync_folder(path.rpartition(b"/")[0] or b"/")
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Keep the contract."""
+        path = local_path(folder)
+        Fence(self.allowed).check_target(folder, path)
+        with _told(folder, "written"), suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(path):  # noqa: PTH208
+                if name.endswith(_UNFINISHED):
+                    os.unlink(path + b"/" + name)  # noqa: PTH108
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +125,7 @@ class _Spelling:
 
     @classmethod
     def of(cls, prefix: str) -> "_Spelling":
-        return cls(prefix=prefix, prefix_bytes=len(_path(prefix)), is_percent_encoded=not prefix.startswith("/"))
+        return cls(prefix=prefix, prefix_bytes=len(local_path(prefix)), is_percent_encoded=not prefix.startswith("/"))
 
     def rest(self, name: bytes) -> bytes:
         """Spell a part of a path, without the prefix."""
@@ -224,11 +250,6 @@ class _UnchangedFile(io.RawIOBase):
         super().close()
 
 
-def _path(url: str) -> bytes:
-    address = read_address(url)
-    return address.key.encode() if url.startswith("/") else unquote_to_bytes(address.key)
-
-
 def _sorted_name(entry: "os.DirEntry[bytes]") -> bytes:
     try:
         return entry.name + b"/" if entry.is_dir() else entry.name
@@ -265,15 +286,48 @@ def _told(url: str, done: str = "read") -> Iterator[None]:
 
 def _unreadable(shown: str, error: OSError, done: str = "read") -> FilesError:
     hint = "give the operator's user access to it" if error.errno in (errno.EACCES, errno.EPERM) else None
-    return FilesError(f"`{shown}` cannot be {done}: {os.strerror(error.errno or 0)}", hint=hint)
+    kind = FilesUnavailable if error.errno in _PASSING else FilesError
+    return kind(f"`{shown}` cannot be {done}: {os.strerror(error.errno or 0)}", hint=hint)
 
 
-def _write_synced(path: bytes, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+def _make_folder(folder: bytes) -> None:
+    """Make a folder and those above it, so that they outlive a power cut."""
+    missing = []
+    while folder and not os.path.isdir(folder):  # noqa: PTH112 - pathlib has no bytes
+        missing.append(folder)
+        folder = folder.rpartition(b"/")[0]
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102
+        _sync_folder(path.rpartition(b"/")[0] or b"/")
+
+
+def _write_synced(folder: bytes, path: bytes, unfinished: bytes, data: bytes) -> None:
+    """Write a file that has no name before it is whole, where the disk can do that: a kill leaves nothing then."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        descriptor, has_name = os.open(folder, flags | os.O_TMPFILE, 0o666), False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        descriptor, has_name = os.open(unfinished, flags | os.O_CREAT | os.O_EXCL, 0o666), True
     with open(descriptor, "wb") as file:  # noqa: PTH123
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+        if not has_name:
+            try:
+                _name(file.fileno(), path)
+            except FileExistsError:  # only a name can take another's place
+                _name(file.fileno(), unfinished)
+            else:
+                return
+    os.replace(unfinished, path)  # noqa: PTH105
+
+
+def _name(descriptor: int, path: bytes) -> None:
+    # With the descriptor of a folder, which is not looked at: without one, Python makes a link to the link.
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def _sync_folder(folder: bytes) -> None:

@@ -8,7 +8,7 @@ cannot be named: a listing that meets one fails, and says so.
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, BinaryIO, Final
@@ -24,7 +24,7 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore
 
-from cortex.domain.errors import FilesError
+from cortex.domain.errors import FilesError, FilesUnavailable
 from cortex.files.address import Address, key_after, read_address
 from cortex.files.bodies import BrokenOff, Pieces, changed, whole_body
 from cortex.files.files import FileInfo
@@ -36,6 +36,7 @@ _READ_BYTES: Final = 2**18
 _WHOLE_REQUEST: Final = timedelta(days=1)  # obstore's default ends a download after 30 s, however well it goes
 _SCHEMES: Final = ("gs", "az")
 _FAILURES: Final = (BaseError, OSError, ValueError)  # some of obstore's errors are Python's own
+_TRANSIENT_STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
 _NAMES: Final = {"gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
 _CREDENTIAL_HINTS: Final = {
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS where the operator starts",
@@ -92,6 +93,15 @@ class ObjectStoreFiles:
         address = _address(url)
         with _told(url, address, "write"):
             obstore.put(self._store(address), address.key, data, use_multipart=False)
+
+    def remove(self, url: str) -> None:
+        """Keep the contract."""
+        address = _address(url)
+        with _told(url, address, "remove"), suppress(FileNotFoundError, NotFoundError):
+            obstore.delete(self._store(address), address.key)
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Keep the contract: an object is there as a whole, or not at all."""
 
     def _pieces(self, file: FileInfo, position: int) -> Pieces:
         """Give the bytes from a position on."""
@@ -178,7 +188,7 @@ def _told(url: str, address: Address, verb: str) -> Iterator[None]:
 
 def _translate(error: Exception, url: str, address: Address, verb: str) -> FilesError:
     """Say what happened. The error's own words are not repeated: they hold whole URLs, with signatures in them."""
-    verbed = {"list": "listed", "read": "read", "write": "written", "reach": "reached"}[verb]
+    verbed = {"list": "listed", "read": "read", "write": "written", "remove": "removed", "reach": "reached"}[verb]
     what, name = f"`{url}` cannot be {verbed}", _NAMES[address.scheme]
     status = re.search(r"status code: (\d{3})", str(error))
     number = int(status[1]) if status else 0
@@ -191,8 +201,9 @@ def _translate(error: Exception, url: str, address: Address, verb: str) -> Files
             f"{what}: a key in it has an empty segment, `.` or `..`", hint="such keys can be read in s3:// only"
         )
     if number:
-        return FilesError(f"{what}: {name} kept answering {number}", hint="submit again when it has recovered")
-    return FilesError(
+        kind = FilesUnavailable if number in _TRANSIENT_STATUSES else FilesError
+        return kind(f"{what}: {name} kept answering {number}", hint="submit again when it has recovered")
+    return FilesUnavailable(
         f"{what}: {name} does not answer, or there are no credentials for it",
         hint=f"check the network, and {_CREDENTIAL_HINTS[address.scheme]}",
     )

@@ -36,6 +36,14 @@ class AllFiles:
         """Keep the contract."""
         self._place(url).write(url, data)
 
+    def remove(self, url: str) -> None:
+        """Keep the contract."""
+        self._place(url).remove(url)
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Keep the contract."""
+        self._place(folder).remove_unfinished(folder)
+
     def _place(self, url: str) -> Files:
         makers: dict[str, Callable[[], Files]] = {
             "file": self._make_folder,

@@ -76,6 +76,15 @@ class S3Files:
         place = {"Bucket": address.bucket, "Key": address.key}
         self._call(address, url, "write", lambda s3: s3.put_object(**place, Body=data))
 
+    def remove(self, url: str) -> None:
+        """Keep the contract."""
+        address = _address(url)
+        place = {"Bucket": address.bucket, "Key": address.key}
+        self._call(address, url, "remove", lambda s3: s3.delete_object(**place))
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Keep the contract: an object is there as a whole, or not at all."""
+
     def _pieces(self, file: FileInfo, position: int) -> Pieces:
         """Give the bytes from a position on."""
         body = self._body(file, position)

@@ -7,7 +7,7 @@ from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from cortex.domain.errors import FilesError
+from cortex.domain.errors import FilesError, FilesUnavailable
 from cortex.files.address import Address
 
 Failure: TypeAlias = BotoCoreError | ClientError | ResponseParserError
@@ -39,7 +39,13 @@ _CREDENTIAL_ERRORS: Final = (
 _REGION_CODES: Final = {
     "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301",
 }  # fmt: skip
-_NEEDED: Final = {"list": "s3:ListBucket", "read": "s3:GetObject", "write": "s3:PutObject"}
+_NEEDED: Final = {
+    "list": "s3:ListBucket",
+    "read": "s3:GetObject",
+    "write": "s3:PutObject",
+    "remove": "s3:DeleteObject",
+}
+_DONE: Final = {"list": "listed", "read": "read", "write": "written", "remove": "removed"}
 _CREDENTIAL_HINT: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE, where the operator starts"
 )
@@ -54,7 +60,7 @@ def is_transient(error: Failure) -> bool:
 
 def translate(error: Failure, address: Address, url: str, verb: str, client: Any) -> FilesError:
     """Say what happened, and what to do. Nothing that may hold a secret is repeated."""
-    what = f"`{url}` cannot be {'written' if verb == 'write' else verb if verb == 'read' else 'listed'}"
+    what = f"`{url}` cannot be {_DONE[verb]}"
     if isinstance(error, ClientError):
         return _translate_answer(error, address, what, verb, client)
     if isinstance(error, _CREDENTIAL_ERRORS):
@@ -64,7 +70,7 @@ def translate(error: Failure, address: Address, url: str, verb: str, client: Any
             f"{what}: the certificate of {_endpoint(client)} is not trusted", hint="AWS_CA_BUNDLE names your own CAs"
         )
     if is_transient(error):
-        return FilesError(
+        return FilesUnavailable(
             f"{what}: {_endpoint(client)} does not answer ({type(error).__name__})",
             hint="check the network, and AWS_ENDPOINT_URL and AWS_REGION where the operator starts",
         )
@@ -94,7 +100,7 @@ def _translate_answer(error: ClientError, address: Address, what: str, verb: str
             hint=f"the operator's AWS credentials need `{_NEEDED[verb]}` for the bucket `{address.bucket}`",
         )
     if is_transient(error):
-        return FilesError(
+        return FilesUnavailable(
             f"{what}: {_endpoint(client)} kept answering {answer}", hint="submit again when it has recovered"
         )
     return FilesError(f"{what}: {_endpoint(client)} answered {answer}")

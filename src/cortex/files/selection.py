@@ -30,7 +30,7 @@ def select(
     """
     includes, excludes = Globs(selection.includes), Globs(selection.excludes)
     first, position = after or (0, None)
-    beginnings = tuple(map(_beginning, selection.paths))
+    beginnings = tuple(map(beginning, selection.paths))
     for index in range(first, len(selection.paths)):
         earlier = beginnings[:index]
         for file in files.list(selection.paths[index], after=position):
@@ -41,7 +41,7 @@ def select(
         position = None
 
 
-def _beginning(path: str) -> str:
+def beginning(path: str) -> str:
     """Give what the URLs of a path's files begin with: `s3://data` is a bucket, and has nothing of `s3://data-2`."""
     address = read_address(path)
     return f"{path}/" if path == f"{address.scheme}://{address.bucket}" else path

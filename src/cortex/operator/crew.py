@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from cortex.domain.job import Job
@@ -45,18 +46,21 @@ class Crew:
             self.views[worker] = WorkerView(ordered_at_ns=now_ns)
             self.engine.start(self.setup.order(worker, self.job, self.folder))
 
-    def release(self, *, keep: str | None = None, at_once: bool) -> None:
-        """Let Workers end, but for one: by themselves, or at once if that is said or they have not even begun."""
+    def release(self, *, keep: Collection[str] = (), at_once: bool, message: str = "") -> None:
+        """Let Workers end, but for some: by themselves, or at once if that is said or they have not even begun."""
         self._is_complete = True
         for worker, view in list(self.views.items()):
-            if view.phase is Phase.RELEASED or worker == keep:
+            if view.phase is Phase.RELEASED or worker in keep:
                 continue
             can_end_by_itself = view.phase is Phase.READY and not at_once
             view.phase = Phase.RELEASED
             if can_end_by_itself and view.connection is not None:
-                end = "job has been completed" if keep is None else "exiting..."
-                view.connection.send({"type": "finish", "message": f"no batches left in queue, {end}"})
+                view.connection.send({"type": "finish", "message": message})
             self.engine.stop(worker, at_once=not can_end_by_itself)
+
+    def reopen(self, *, now_ns: int) -> None:
+        """Let Workers be wanted again."""
+        self._is_complete, self._short_since_ns = False, now_ns
 
     def lose(self, worker: str) -> WorkerView:
         """Count a Worker that is gone, unless it was let go before it had a process, and give what was known of it."""

@@ -1,6 +1,7 @@
 """The files that submissions name: where they are, whether they can be read, and what they would give."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -9,9 +10,12 @@ from typing import Any, Final, Protocol
 
 from cortex.domain.errors import InvalidSubmission
 from cortex.domain.layout import JobFolder
+from cortex.domain.output import Output
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.events import Listed
+from cortex.files.address import local_path, read_address
 from cortex.operator.enqueuing import Enqueuers
+from cortex.operator.export import Exporters
 from cortex.operator.submission import UPLOAD, Submission
 from cortex.storage.files import sync_file
 
@@ -33,12 +37,25 @@ class Datasets:
     """See the module."""
 
     enqueuers: Enqueuers
+    exporters: Exporters
     uploads: Uploads
     allowed: tuple[Path, ...] | None  # the folders whose files may be read; None for all
+    data: Path  # the data directory
 
     async def check(self, source: FileSource) -> None:
         """Look whether there is a file to enqueue. Raises InvalidSubmission."""
         await self.enqueuers.check(*await self._where_they_are(source))
+
+    async def check_output(self, output: Output) -> None:
+        """Look whether results may be written where a submission wants them. Raises InvalidSubmission."""
+        if read_address(output.path).scheme == "file":
+            folder = Path(os.fsdecode(local_path(output.path))).resolve()
+            if folder.is_relative_to(self.data.resolve()):
+                raise InvalidSubmission(
+                    f"results.path: `{output.path}` is in the operator's data directory",
+                    hint="what is in there may be removed at any time: name a folder elsewhere",
+                )
+        await self.exporters.check(output, self.allowed)
 
     async def listing(self, source: FileSource) -> AsyncGenerator[Listed]:
         """List the files. Raises InvalidSubmission, also where there are none."""

@@ -8,9 +8,6 @@ from cortex.domain.job import JobStatus
 MAX_FAILURES_IN_ROW: Final = 3
 """After this many Workers in a row that ended without having been in a Batch, no other is started."""
 
-MAX_DEATHS: Final = 3
-"""A Batch in which this many Workers died is given up."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -56,13 +53,20 @@ class End:
     """End the Job: nothing can happen to it any more."""
 
 
-Action = StartWorkers | StartHook | ReleaseWorkers | End
+@dataclass(frozen=True, slots=True)
+class ReleaseIdle:
+    """Let the Workers end that are in no Batch."""
+
+
+Action = StartWorkers | StartHook | ReleaseWorkers | ReleaseIdle | End
 
 
 def decide(facts: Facts) -> list[Action]:
     """Decide what to do now. To be asked again after every event; what is under way is not asked for again."""
     if facts.status is JobStatus.STOPPING:
         return _wind_up(facts)
+    if facts.status is JobStatus.PAUSED:
+        return [ReleaseIdle()] if facts.unreleased else []
     cannot_start = facts.is_hopeless and not facts.ready and facts.starting == 0
     if not facts.can_start and not cannot_start:
         return []

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -11,6 +11,7 @@ from secrets import token_hex
 from cortex.configuration import BatchApi, overlap, read_configuration
 from cortex.domain.errors import ApiNotFound, Conflict, EndpointTaken, InvalidConfiguration
 from cortex.operator.machine import Machine
+from cortex.operator.options import LACKS_PARQUET, PARQUET_HINT, can_write
 from cortex.predictor import MAX_SOURCE_BYTES, check_source
 from cortex.project import unpack
 from cortex.storage.files import remove_folders, sync_file
@@ -87,6 +88,9 @@ class Deployments:
         for api in apis:
             if misfit := self.machine.misfit(api.compute):
                 raise InvalidConfiguration(f"{file_name}: {api.name} ({api.kind}): compute.{misfit}")
+            if not can_write(api.job.results):
+                place = f"{file_name}: {api.name} ({api.kind}): job.results.format"
+                raise InvalidConfiguration(f"{place}: {LACKS_PARQUET}", hint=PARQUET_HINT)
         return apis
 
     def deploy(self, apis: Sequence[BatchApi], project_id: str) -> list[Deployed]:
@@ -163,10 +167,14 @@ class Deployments:
         self.end_delete(name)
         self.remove_unneeded()
 
+    def unneeded(self, needed: Iterable[str]) -> list[Path]:
+        """Give the folders of the projects that are neither needed nor just arriving."""
+        kept = {*needed, *self._arriving}
+        return [path for path in self.root.iterdir() if path.name not in kept]
+
     def remove_unneeded(self) -> None:
         """Take projects that no version is of out of the way, at once, and remove them in the background."""
-        needed = {*self.ledger.project_ids(), *self._arriving}
-        unneeded = [path for path in self.root.iterdir() if path.name not in needed]
+        unneeded = self.unneeded(self.ledger.project_ids())
         trash = [path.rename(self.uploads / token_hex(8)) for path in unneeded]
         if trash:
             self.background(lambda: remove_folders(trash), lambda: None)

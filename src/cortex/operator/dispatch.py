@@ -6,21 +6,21 @@ The promises:
 - A Batch is leased to one Worker at a time, and only while its byte is open.
 - Whatever ends a Lease (the Worker's word, its death, its coming back without it), what the Lease covered is read
   from the bytes: what is open goes back to the queue at once, at its front.
-- A Batch whose Worker died in it is leased alone from then on.
+- A Batch whose Worker died in it, or that has had an attempt, is leased alone from then on.
 """
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from cortex.domain.batch import BatchState
 from cortex.domain.frame import Frame
-from cortex.domain.job import Counts, SegmentRange
+from cortex.domain.job import Counts, Job, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace, lease_size
+from cortex.operator.singles import Singles
+from cortex.operator.tally import Tally
 from cortex.storage.pages import read_page, write_lease, write_limit
 from cortex.storage.segments import States
 
@@ -34,34 +34,36 @@ class Dispatch:
 
     def __init__(
         self,
+        job: Job,
         folder: JobFolder,
         segments: Sequence[SegmentRange],
         *,
-        workers: int,
         next_token: Callable[[], int],
-        suspects: Iterable[int] = (),
+        singles: Iterable[int] = (),
     ) -> None:
+        """Know nothing yet of what is open; `singles` are leased alone."""
         self._folder = folder
         self._states = [States(folder, segment) for segment in segments]
         self._firsts = [segment.first for segment in segments]
-        self._workers = workers
+        self._workers = job.workers
         self._next_token = next_token
-        self._suspects = set(suspects)
         self._queue: deque[tuple[int, int]] = deque()
-        self._queued = 0
+        self._queued = 0  # in the ranges of the queue
+        self._singles = Singles()
+        self.lease_alone(singles)
         self._leases: dict[str, Lease] = {}
         self._pace: Pace | None = None
-        self._ended_segments: dict[int, Counts] = {}
+        self._tally = Tally(job, self._states)
 
     @property
     def queued(self) -> int:
         """How many Batches wait for a Lease."""
-        return self._queued
+        return self._queued + len(self._singles)
 
     @property
     def is_done(self) -> bool:
-        """True once no Batch is queued or leased: then every Batch has ended."""
-        return not self._queue and not self._leases
+        """True once no Batch is queued, leased or waiting: then every Batch has ended."""
+        return not (self._queue or self._singles or self._leases or self._singles.waiting)
 
     @property
     def has_leases(self) -> bool:
@@ -69,9 +71,10 @@ class Dispatch:
         return bool(self._leases)
 
     def fill(self) -> None:
-        """Queue every open Batch that no Lease covers, and nothing else."""
+        """Queue every open Batch that no Lease covers and that does not wait, and nothing else."""
         self._queue.clear()
         self._queued = 0
+        self._singles.clear()
         for states in self._states:
             covered = sorted(
                 (lease.first, lease.end) for lease in self._leases.values() if lease.segment == states.segment.number
@@ -79,7 +82,7 @@ class Dispatch:
             begin = states.segment.first
             for first, end in [*covered, (states.segment.end, states.segment.end)]:
                 if begin < first:
-                    self._put(states.open_ranges(begin, first))
+                    self._put(states, states.open_ranges(begin, first))
                 begin = max(begin, end)
 
     def adopt(self, worker: str) -> None:
@@ -95,27 +98,39 @@ class Dispatch:
         """Give the Lease that a Worker holds."""
         return self._leases.get(worker)
 
+    def leases(self) -> Collection[Lease]:
+        """Give all that are held."""
+        return self._leases.values()
+
     def lease(self, worker: str) -> Lease | None:
         """Lease open Batches to a Worker that holds none; None when none are queued. It is on the page already."""
-        if not self._queue:
+        first, end = self._next()
+        if first == end:
             return None
-        first, end = self._queue[0]
         segment = self._states_of(first).segment
-        size = (
-            1
-            if first in self._suspects
-            else lease_size(pace=self._pace, open_batches=self._queued, workers=self._workers)
-        )
-        stop = min(first + size, end, segment.end)
-        lease = Lease(token=self._next_token(), worker=worker, segment=segment.number, first=first, end=stop)
-        write_lease(self._folder, worker, token=lease.token, first=first, limit=stop)
+        lease = Lease(token=self._next_token(), worker=worker, segment=segment.number, first=first, end=end)
+        write_lease(self._folder, worker, token=lease.token, first=first, limit=end)
         # Nothing fails from here on: what could not be written was not leased.
-        self._queue.popleft()
-        if stop < end:
-            self._queue.appendleft((stop, end))
-        self._queued -= stop - first
+        if first in self._singles:
+            self._singles.remove(first)
+        else:
+            _, range_end = self._queue.popleft()
+            if end < range_end:
+                self._queue.appendleft((end, range_end))
+            self._queued -= end - first
         self._leases[worker] = lease
         return lease
+
+    def _next(self) -> tuple[int, int]:
+        """Give which Batches are to be leased next; none where the range is empty."""
+        single = self._singles.first
+        if single is not None:
+            return single, single + 1
+        if not self._queue:
+            return 0, 0
+        first, end = self._queue[0]
+        size = lease_size(pace=self._pace, open_batches=self._queued, workers=self._workers)
+        return first, min(first + size, end, self._states_of(first).segment.end)
 
     def frame(self, lease: Lease) -> Frame:
         """Write a Lease as its holder is told of it."""
@@ -137,39 +152,49 @@ class Dispatch:
             self._pace = pace
         self.release(worker)
 
-    def release(self, worker: str) -> int | None:
-        """End whatever a Worker holds: it is gone, or came back without it.
+    def open_in(self, worker: str) -> int | None:
+        """Give the Batch that a Worker is in, if it holds a Lease of it and it is open."""
+        lease, current = self._leases.get(worker), read_page(self._folder, worker).current
+        if lease is None or current is None or not lease.first <= current < lease.end:
+            return None
+        return current if self.state(current) is BatchState.OPEN else None
 
-        Gives the Batch that it was in: the suspect, if it is gone. That Batch is leased alone from now on.
-        """
+    def release(self, worker: str) -> None:
+        """End whatever a Worker holds: it is gone, or came back without it."""
         lease = self._leases.get(worker)
         if lease is None:
-            return None
-        page = read_page(self._folder, worker)
-        open_ranges = self._states_of(lease.first).open_ranges(lease.first, lease.end)
+            return
+        states = self._states_of(lease.first)
+        open_ranges = states.open_ranges(lease.first, lease.end)
         write_lease(self._folder, worker, token=0, first=0, limit=0)
         del self._leases[worker]
-        suspect = next((page.current for first, end in open_ranges if page.current in range(first, end)), None)
-        self._put(open_ranges, at_front=True)
-        return suspect
+        self._put(states, open_ranges, at_front=True)
 
-    def suspect(self, batch: int) -> None:
-        """Lease this Batch, which is queued, alone from now on."""
-        self._suspects.add(batch)
-        ranges = list(self._queue)
-        self._queue.clear()
-        self._queued = 0
-        self._put(ranges)
+    def lease_alone(self, batches: Iterable[int]) -> None:
+        """Lease these Batches alone from when they are queued again: they are leased now, or nothing is queued yet."""
+        for batch in batches:
+            self._singles.mark(self._states_of(batch).segment, batch)
 
     def is_queued_alone(self, batch: int) -> bool:
-        """True of a suspect that is open."""
-        return (batch, batch + 1) in self._queue
+        """True of a Batch that is open, queued, and leased alone."""
+        return batch in self._singles
+
+    def hold(self, batch: int) -> None:
+        """Let a Batch that is queued alone wait until `wake`."""
+        self._singles.wait(batch)
+
+    def wake(self, batch: int) -> None:
+        """Queue a Batch that has waited."""
+        self._singles.wake(batch)
 
     def give_up(self, batch: int) -> None:
-        """End a queued Batch as given up."""
+        """End a Batch that is queued alone as given up."""
         self._states_of(batch).store(batch, BatchState.GIVEN_UP)
-        self._queue.remove((batch, batch + 1))
-        self._queued -= 1
+        self._singles.remove(batch)
+
+    def state(self, batch: int) -> BatchState:
+        """Give how a Batch stands."""
+        return BatchState(self._states_of(batch).read(batch, batch + 1)[0])
 
     def largest_unstarted(self) -> Lease | None:
         """Give the Lease with the most Batches that its holder has not begun; None when there are none."""
@@ -205,58 +230,23 @@ class Dispatch:
         if end < lease.end:
             self._leases[lease.worker] = replace(lease, end=end)
             write_limit(self._folder, lease.worker, end)
-            self._put(self._states_of(end).open_ranges(end, lease.end), at_front=True)
+            states = self._states_of(end)
+            self._put(states, states.open_ranges(end, lease.end), at_front=True)
 
-    def counts(self) -> Counts:
-        """Count the Batches, from their bytes."""
-        succeeded = failed = in_flight = in_queue = 0
-        for states in self._states:
-            number = states.segment.number
-            if number in self._ended_segments:
-                counts = self._ended_segments[number]
-            else:
-                counts = count(states, [lease for lease in self._leases.values() if lease.segment == number])
-                if counts.in_flight + counts.in_queue == 0:
-                    self._ended_segments[number] = counts
-            succeeded += counts.succeeded
-            failed += counts.failed
-            in_flight += counts.in_flight
-            in_queue += counts.in_queue
-        return Counts(succeeded=succeeded, failed=failed, in_flight=in_flight, in_queue=in_queue)
+    def counts(self, failed_items: Mapping[int, int]) -> Counts:
+        """Count the Batches and their Items, from the bytes; `failed_items` is as in tally.count."""
+        return self._tally.counts(self._leases.values(), failed_items)
 
-    def _put(self, ranges: Sequence[tuple[int, int]], *, at_front: bool = False) -> None:
-        """Queue these ranges, in order, with every suspect in them as a range of its own."""
-        pieces = [piece for first, end in ranges for piece in self._cut(first, end)]
+    def _put(self, states: States, ranges: Sequence[tuple[int, int]], *, at_front: bool = False) -> None:
+        """Queue these ranges of one Segment, in order."""
+        rest, singles = self._singles.cut(states.segment, ranges)
         if at_front:
-            self._queue.extendleft(reversed(pieces))
+            self._queue.extendleft(reversed(rest))
         else:
-            self._queue.extend(pieces)
-        self._queued += sum(end - first for first, end in pieces)
-
-    def _cut(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        for batch in sorted(batch for batch in self._suspects if first <= batch < end):
-            if first < batch:
-                yield first, batch
-            yield batch, batch + 1
-            first = batch + 1
-        if first < end:
-            yield first, end
+            self._queue.extend(rest)
+        self._queued += sum(end - first for first, end in rest)
+        for batch in reversed(singles) if at_front else singles:
+            self._singles.put(batch, at_front=at_front)
 
     def _states_of(self, batch: int) -> States:
         return self._states[bisect_right(self._firsts, batch) - 1]
-
-
-def count(states: States, leases: Iterable[Lease] = ()) -> Counts:
-    """Count the Batches of one Segment, from one reading of its bytes."""
-    read = np.frombuffer(states.read(), np.uint8)
-    by_state = np.bincount(read, minlength=len(BatchState))
-    first = states.segment.first
-    in_flight = sum(
-        int(np.count_nonzero(read[lease.first - first : lease.end - first] == BatchState.OPEN)) for lease in leases
-    )
-    return Counts(
-        succeeded=int(by_state[BatchState.SUCCEEDED] + by_state[BatchState.SUCCEEDED_WITH_ROWS]),
-        failed=int(by_state[BatchState.FAILED] + by_state[BatchState.GIVEN_UP]),
-        in_flight=in_flight,
-        in_queue=int(by_state[BatchState.OPEN]) - in_flight,
-    )

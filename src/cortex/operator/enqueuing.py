@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +17,15 @@ from cortex.enqueuing.events import (
     FileBegun,
     Happening,
     Listed,
+    NoRoom,
     Progress,
     Restarted,
     Resume,
     SegmentCut,
 )
 from cortex.operator.joblog import append_line
-from cortex.storage.files import remove_folders
+from cortex.operator.trouble import Troubles
+from cortex.storage.files import disk_full, remove_folders
 from cortex.storage.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class JobEnqueuing:
     ledger: Ledger
     enqueuers: Enqueuers
     allowed: tuple[Path, ...] | None  # the folders whose files may be read; None for all
+    troubles: Troubles = field(default_factory=Troubles)
     _jobs: dict[str, _Enqueuing] = field(default_factory=dict)
 
     def begin(self, job: Job, folder: JobFolder, done: Callable[[str | None], None]) -> None:
@@ -80,6 +83,11 @@ class JobEnqueuing:
         """Say how far a Job is; None for one that is not being enqueued."""
         enqueuing = self._jobs.get(job_id)
         return enqueuing.progress if enqueuing else None
+
+    @property
+    def in_progress(self) -> Collection[str]:
+        """The ids of the Jobs that are being enqueued."""
+        return self._jobs.keys()
 
     def cancel(self, job_id: str, then: Callable[[], None]) -> None:
         """Give up a Job; tell when nothing is done for it any more."""
@@ -117,7 +125,7 @@ class JobEnqueuing:
         # What was uploaded for a Job lies in its own folder.
         allowed = None if self.allowed is None else (*self.allowed, folder.root)
         story = self.enqueuers.enqueue(job.source, folder, allowed=allowed, resume=resume)
-        log = _EnqueuingLog(folder.log)
+        log, trouble = _EnqueuingLog(folder.log), None
         async with aclosing(story) as happenings:
             async for happening in happenings:
                 log.tell(happening)
@@ -126,8 +134,13 @@ class JobEnqueuing:
                         self._jobs[job.id].progress = happening
                     case SegmentCut():
                         await self._publish(job, happening)
+                    case NoRoom():
+                        trouble = self.troubles.note(trouble, job.id, disk_full())
                     case EnqueuingFailed(reason=reason):
                         return reason
+                if not isinstance(happening, NoRoom | FileBegun):
+                    self.troubles.forget(trouble)
+                    trouble = None
         return None
 
     def _resume(self, job: Job) -> Resume | None:
@@ -137,15 +150,18 @@ class JobEnqueuing:
         return Resume(number=len(segments), first=segments[-1].end, cursor=cursor)
 
     async def _publish(self, job: Job, cut: SegmentCut) -> None:
+        trouble = None
         while True:
             try:
                 self.ledger.publish(job.id, cut.segment, item_count=cut.items, cursor=cut.cursor)
             except ValueError:  # it is published already, or the Job is not enqueued any more
                 raise
-            except Exception:  # a full disk, say: nothing more is cut meanwhile
+            except Exception as error:  # a full disk, say: nothing more is cut meanwhile
                 logger.exception("a segment of job %s cannot be published; it is tried again", job.id)
+                trouble = self.troubles.note(trouble, job.id, error)
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
+                self.troubles.forget(trouble)
                 return
 
 

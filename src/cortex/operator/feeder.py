@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cortex.domain.lease import TARGET_SECONDS
+from cortex.domain.frame import Frame
+from cortex.domain.lease import TARGET_SECONDS, Lease
 from cortex.operator.dispatch import Dispatch
-from cortex.operator.workers import WorkerView
+from cortex.operator.workers import Connection, WorkerView
 
 _SETTLE_SECONDS: Final = 0.005
 """Long enough for a Worker to name on its page the Batch that it has begun."""
@@ -18,6 +19,7 @@ class Feeder:
 
     dispatch: Dispatch
     workers: Mapping[str, WorkerView]
+    frame: Callable[[Lease], Frame]
     may_lease: Callable[[], bool]
     call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
     _is_hungry: bool = False
@@ -42,10 +44,18 @@ class Feeder:
                 if lease is None:
                     self._is_hungry = True
                 elif view.connection is not None:
-                    view.connection.send(self.dispatch.frame(lease))
+                    self._tell(worker, view.connection, lease)
         if self._is_hungry and not self.dispatch.is_done and not self._is_watching:
             self._is_watching = True
             self.call_later(TARGET_SECONDS, self._take_back)
+
+    def _tell(self, worker: str, connection: Connection, lease: Lease) -> None:
+        try:
+            frame = self.frame(lease)
+        except Exception:
+            self.dispatch.release(worker)  # of what it is not told of, nothing would ever come
+            raise
+        connection.send(frame)
 
     def _take_back(self) -> None:
         """Take what has not begun from the Worker with the most of it: somebody has waited as long as a Lease is."""

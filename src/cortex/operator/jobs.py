@@ -1,62 +1,47 @@
 """All Jobs: submit, stop, and what becomes of them while this operator and the earlier ones live."""
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count as count_up
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from cortex.domain.ending import Exit
-from cortex.domain.errors import EnvironmentFailed, JobNotFound, JobNotInProgress
-from cortex.domain.frame import Frame
+from cortex.domain.errors import Conflict, EnvironmentFailed, JobNotFound, JobNotInProgress
 from cortex.domain.identity import job_id, job_id_before
+from cortex.domain.isolation import Death
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import token
-from cortex.engines.engine import Engine, EngineListener
-from cortex.operator.dispatch import Dispatch
+from cortex.domain.submission_key import SubmissionKey
+from cortex.engines.engine import Engine
 from cortex.operator.enqueuing import JobEnqueuing, log_partition
+from cortex.operator.finish import sync_results
 from cortex.operator.joblog import append_line
-from cortex.operator.recovery import count_what_can_be_read, open_what_was_lost, remove_leftovers
-from cortex.operator.run import JobRun, Surroundings, record_stop
+from cortex.operator.persistence import Persistence
+from cortex.operator.preparation import Preparation
+from cortex.operator.recovery import give_up, is_damage, open_what_was_lost, remove_leftovers
+from cortex.operator.run import JobRun
+from cortex.operator.stop import BY_REQUEST, Stop
 from cortex.operator.submission import Submission
-from cortex.operator.workers import Connection, RollCall, WorkerSetup
+from cortex.operator.surroundings import Event, Exports, Surroundings
+from cortex.operator.trouble import Troubles
+from cortex.operator.worker_events import WorkerEvents
+from cortex.operator.workers import RollCall
 from cortex.storage.files import told_if_full
-from cortex.storage.ledger import Ledger, Version, WorkerRecord
+from cortex.storage.ledger import Ledger, Version
 from cortex.storage.pages import work_done
 from cortex.storage.segments import SegmentDamaged, remove_payload, write_segments
-
-logger = logging.getLogger(__name__)
-
-_RETRY_SECONDS: Final = 1.0
 
 _RETURN_SECONDS: Final = 1.5
 """How long the Workers of an earlier operator have to come back: their supervisor retries every 50 ms."""
 
 
-class Preparation(Protocol):
-    """Who makes the environment of a version ready."""
-
-    def prepare(
-        self,
-        version: Version,
-        log: Callable[[str], None],
-        done: Callable[[Path | EnvironmentFailed], None],
-    ) -> None:
-        """Have it ready; tell the log how it goes and `done`, later, with its interpreter or why there is none."""
-
-    def state(self, version: Version) -> Mapping[str, str]:
-        """Say how far the environment of a version is: `status` and `message`."""
-
-    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
-        """Give what the Workers of a Job are started with."""
-
-
 @dataclass(slots=True, kw_only=True)
-class Jobs(EngineListener):
+class Jobs:
     """See the module. All methods are called from the operator's thread."""
 
     ledger: Ledger
@@ -66,13 +51,23 @@ class Jobs(EngineListener):
     call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
     background: Callable[[Callable[[], None], Callable[[], None]], None]
     enqueuing: JobEnqueuing
+    exports: Exports
     recorded: Callable[[Job], None] = lambda _: None  # told of each new Job
     engine: Engine = field(init=False)
+    troubles: Troubles = field(default_factory=Troubles)
     _epoch: int = 0
     _counter: Iterator[int] = field(default_factory=lambda: count_up(1))
     _newest_id: str | None = None
+    _is_draining: bool = False
     _runs: dict[str, JobRun] = field(default_factory=dict)
     _when_ended: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+
+    @property
+    def worker_events(self) -> WorkerEvents:
+        """Who is to hear Workers, and what becomes of them."""
+        return WorkerEvents(
+            runs=self._runs, around=lambda: self._around, event=self._event, maybe_idle=self._maybe_idle
+        )
 
     def folder(self, job: str) -> JobFolder:
         """Give the folder of a Job."""
@@ -86,7 +81,19 @@ class Jobs(EngineListener):
             now_ns=self.now_ns,
             call_later=self.call_later,
             background=self.background,
+            exports=self.exports,
+            event=self._event,
         )
+
+    @property
+    def _event(self) -> Event:
+        return Persistence(
+            runs=self._runs,
+            folder=self.folder,
+            give_up=self._give_up,
+            troubles=self.troubles,
+            call_later=self.call_later,
+        ).handle
 
     # What users ask for
 
@@ -115,13 +122,21 @@ class Jobs(EngineListener):
             workers=submission.workers,
             config=submission.config,
             source=submission.source,
+            policy=submission.policy,
+            output=submission.output,
             batch_size=submission.batch_size,
             item_count=submission.item_count,
             total_batch_count=len(submission.batches),
             status=JobStatus.ENQUEUING,
             created_at_ns=self.now_ns(),
         )
-        self.ledger.add_job(job, segments, submission.key)
+        return self.record(job, segments, submission.key)
+
+    def record(
+        self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None, deaths: Sequence[Death] = ()
+    ) -> Job:
+        """Record a Job whose folder has been made. When this returns, it may be acknowledged."""
+        self.ledger.add_job(job, segments, key, deaths)
         self._event(self.recorded, job)
         return job
 
@@ -130,7 +145,9 @@ class Jobs(EngineListener):
         recorded = self.ledger.job(job.id)
         if recorded is None or recorded.status is not JobStatus.ENQUEUING:  # it was stopped, or deleted, meanwhile
             return
-        if job.source is not None:
+        if job.rerun_of is not None:  # it has the Batches of the earlier Job
+            self._event(self._begin, job.id)
+        elif job.source is not None:
             self.enqueuing.begin(job, self.folder(job.id), partial(self._event, self._enqueued, job.id))
         else:
             log_partition(job, self.folder(job.id).log)
@@ -163,21 +180,57 @@ class Jobs(EngineListener):
         """Remove the dataset of a submission that is not recorded after all. May be called from any thread."""
         shutil.rmtree(self.folder(job_id_).root, ignore_errors=True)
 
-    def stop(self, job_id_: str, when_ended: Callable[[], None]) -> None:
+    def stop(self, job_id_: str, when_ended: Callable[[], None], stop: Stop = BY_REQUEST) -> None:
         """Stop a Job; tell when it has ended. Raises JobNotInProgress when it has ended already."""
         run, job = self._runs.get(job_id_), self.ledger.job(job_id_)
-        if job is None or job.is_final or (run is not None and run.is_ending):
+        if job is None or job.is_final or (run is not None and not run.may_be_stopped):
             raise JobNotInProgress(f"job `{job_id_}` has already ended")
         if job.status is JobStatus.STOPPING:
             self.watch(job_id_, when_ended)
         elif run is None:
-            stopping = record_stop(job, self.folder(job_id_), self._around)
+            stopping = stop.record(job, self.folder(job_id_), self._around)
             self.watch(job_id_, when_ended)
             self.enqueuing.cancel(job_id_, partial(self._event, self._run, stopping, set()))
         else:
-            run.stop()
+            run.stop(stop)
             self.watch(job_id_, when_ended)
+            self.exports.cancel(job_id_)
             self._event(run.go_on, of=run)
+
+    def time_is_over(self, job: Job) -> None:
+        """Stop a Job that has taken longer than it may, unless its end is being recorded."""
+
+        def stop() -> None:
+            reason = f"it took longer than its timeout of {job.policy.timeout_seconds:g} seconds"
+            with suppress(JobNotInProgress):
+                self.stop(job.id, lambda: None, Stop(ending=JobStatus.TIMED_OUT, reason=reason))
+
+        self._event(stop)
+
+    def pause_job(self, job_id_: str) -> None:
+        """Let a running Job stand still. Raises JobNotInProgress, and Conflict where there is nothing to pause."""
+        run = self._runs.get(job_id_)
+        if run is None or run.job.status is not JobStatus.RUNNING:
+            raise self._unfit(job_id_, "only a running job can be paused")
+        run.pause()
+        self._event(run.go_on, of=run)
+
+    def resume_job(self, job_id_: str) -> None:
+        """Let a paused Job go on. Raises JobNotInProgress, and Conflict where it is not paused."""
+        run = self._runs.get(job_id_)
+        if run is None or run.job.status is not JobStatus.PAUSED:
+            raise self._unfit(job_id_, "only a paused job can be resumed")
+        run.resume()
+        if run.is_prepared:
+            self._event(run.go_on, of=run)
+        else:
+            self._prepare(run)
+
+    def _unfit(self, job_id_: str, rule: str) -> Conflict:
+        job = self.ledger.job(job_id_)
+        if job is None or job.is_final:
+            return JobNotInProgress(f"job `{job_id_}` has already ended")
+        return Conflict(f"job `{job_id_}` is {job.status.text}: {rule}")
 
     def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Tell when a Job has ended; at once if it has."""
@@ -207,11 +260,18 @@ class Jobs(EngineListener):
         if job.final_counts is not None:
             return job.final_counts
         run = self._runs.get(job.id)
-        return run.dispatch.counts() if run else Counts(in_queue=job.total_batch_count)
+        if run is None:
+            return Counts(in_queue=job.total_batch_count)
+        try:
+            return run.attempts.counts()
+        except SegmentDamaged:  # whoever looks is the first to see it
+            if self.troubles.of(job.id) is None:
+                self._event(run.attempts.counts, of=run)
+            return Counts(in_queue=job.total_batch_count)
 
     def work_done(self, job: Job) -> tuple[int, float]:
         """Count the Batches that Workers have ended, and the seconds that they spent in them."""
-        if job.final_counts is not None:
+        if job.final_counts is not None and job.rerun_of is None:  # a rerun has Batches that it did not run
             return job.final_counts.succeeded + job.final_counts.failed, job.busy_seconds
         return work_done(self.folder(job.id))
 
@@ -228,15 +288,20 @@ class Jobs(EngineListener):
         self._newest_id = self.ledger.newest_job_id()
         remove_leftovers(self.ledger, self.root)
         for job in self.ledger.jobs_in_progress():
-            try:
-                self._recover_job(job, machine_restarted=machine_restarted)
-            except (OSError, SegmentDamaged) as error:
-                self._give_up(job, f"its files are damaged: {error}")
-        missing = {worker for run in self._runs.values() for worker in run.missing}
-        if missing:
-            self.call_later(_RETURN_SECONDS, self._give_up_the_missing)
+            self._event(self._recover_job, job.id, machine_restarted)
 
-    def _recover_job(self, job: Job, *, machine_restarted: bool) -> None:
+    def _recover_job(self, job_id_: str, machine_restarted: bool) -> None:
+        job = self.ledger.job(job_id_)
+        if job is None or job.is_final:  # it was stopped before it could be recovered
+            return
+        try:
+            self._go_on_with(job, machine_restarted=machine_restarted)
+        except Exception as error:
+            if not is_damage(error, self.folder(job.id)):
+                raise
+            self._give_up(job.id, error)
+
+    def _go_on_with(self, job: Job, *, machine_restarted: bool) -> None:
         if machine_restarted:
             open_what_was_lost(self.ledger, job, self.folder(job.id))
         if job.status is JobStatus.ENQUEUING:
@@ -245,34 +310,35 @@ class Jobs(EngineListener):
         records = self.ledger.workers(job.id)
         self._run(job, missing={record.worker for record in records})
         for record in records if machine_restarted else []:
-            self.worker_exited(record.worker, Exit(status=None, detail="ended with the machine", is_charged=False))
+            self.worker_events.worker_exited(
+                record.worker, Exit(status=None, detail="ended with the machine", is_charged=False)
+            )
+        if records:
+            self.call_later(_RETURN_SECONDS, self._give_up_the_missing)
 
-    def _give_up(self, job: Job, reason: str) -> None:
+    def _give_up(self, job_id_: str, error: Exception) -> None:
         """End a Job that nobody can go on with; the others go on."""
-        self._runs.pop(job.id, None)
-        append_line(self.folder(job.id).log, f"{JobStatus.UNEXPECTED_ERROR.text}: {reason}")
-        counts = count_what_can_be_read(self.ledger, job, self.folder(job.id))
-        self.ledger.move(job.id, JobStatus.UNEXPECTED_ERROR, at_ns=self.now_ns(), reason=reason, counts=counts)
+        run = self._runs.get(job_id_)
+        for worker in run.workers if run else []:
+            self.engine.stop(worker, at_once=True)
+        if ended := give_up(self.ledger, job_id_, self.folder(job_id_), error, at_ns=self.now_ns()):
+            self._ended(ended)
 
     def sync(self) -> None:
         """Bring what has ended since the last call to the disk. Slow; to be called from a thread of its own."""
         for run in list(self._runs.values()):
-            run.sync()
+            sync_results(run.folder)
 
-    def pause(self) -> None:
+    def drain(self) -> None:
         """Hand out nothing more, and take back what has not begun: this operator is about to end."""
+        self._is_draining = True
         for run in self._runs.values():
-            run.pause()
+            run.drain()
 
     @property
-    def is_quiet(self) -> bool:
-        """True once no Worker is in a Batch."""
-        return all(run.is_quiet for run in self._runs.values())
-
-    @property
-    def is_in_a_hook(self) -> bool:
-        """True while an on_job_complete runs."""
-        return any(run.is_in_hook for run in self._runs.values())
+    def runs(self) -> Mapping[str, JobRun]:
+        """The Jobs in progress that are not being enqueued, by their ids."""
+        return self._runs
 
     def workers_ended(self) -> None:
         """Write down that the engine has ended all Workers: the next operator need not look for them."""
@@ -280,92 +346,28 @@ class Jobs(EngineListener):
             for worker in run.workers:
                 self.ledger.end_worker(worker)
 
-    def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
-        """A Worker introduces itself."""
-        run = self._run_of(worker)
-        if run is None:
-            connection.send({"type": "end"})
-        else:
-            self._event(run.worker_connected, worker, connection, hello, of=run)
-
-    def worker_says(self, worker: str, frame: Frame) -> None:
-        """A Worker tells of its life."""
-        if run := self._run_of(worker):
-            self._event(run.worker_says, worker, frame, of=run)
-
-    def worker_disconnected(self, worker: str, connection: Connection) -> None:
-        """The connection of a Worker is closed."""
-        if run := self._run_of(worker):
-            run.worker_disconnected(worker, connection)
-
-    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
-        """See EngineListener."""
-        run = self._run_of(worker)
-        if run is None:
-            self.engine.stop(worker, at_once=True)
-            return
-        record = WorkerRecord(
-            worker=worker, job_id=run.job.id, supervisor=supervisor, pid=pid, process_started_at=process_started_at
-        )
-        self._event(run.worker_started, worker, record, of=run)
-
-    def worker_drained(self, worker: str) -> None:
-        """See EngineListener."""
-        if run := self._run_of(worker):
-            self._event(run.worker_drained, worker, of=run)
-
-    def worker_exited(self, worker: str, ending: Exit) -> None:
-        """See EngineListener."""
-        if run := self._run_of(worker):
-            self._event(run.worker_exited, worker, ending, of=run)
-        else:
-            self._event(self.ledger.end_worker, worker)
-        self._maybe_idle()
-
-    def _event(self, handle: Callable[..., None], *facts: Any, of: JobRun | None = None) -> None:
-        """Handle what has happened, and if that fails (a full disk, say), again until it does not.
-
-        So what fails here harms one Job, for as long as the cause lasts; what happens to a run that is over is of no
-        interest. A handler changes what it holds in memory only after what it writes, so it may be repeated.
-        """
-        if of is not None and self._runs.get(of.job.id) is not of:
-            return
-        try:
-            handle(*facts)
-        except Exception as error:
-            name = getattr(handle, "__qualname__", "an event")
-            logger.exception("%s failed and is tried again", name, exc_info=error)
-            self.call_later(_RETRY_SECONDS, partial(self._event, handle, *facts, of=of))
-
-    def _run_of(self, worker: str) -> JobRun | None:
-        return self._runs.get(worker.partition("-")[0])
-
     def _run(self, job: Job, missing: set[str]) -> None:
-        version = self.ledger.version(job.api_id)
-        if version is None:
-            raise LookupError(f"job {job.id} is of version {job.api_id}, which is not in the ledger")
-        folder = self.folder(job.id)
         run = JobRun(
             job=job,
-            folder=folder,
-            dispatch=Dispatch(
-                folder,
-                self.ledger.segments(job.id),
-                workers=job.workers,
-                next_token=lambda: token(self._epoch, next(self._counter)),
-                suspects=[death.batch for death in self.ledger.deaths(job.id)],
-            ),
+            folder=self.folder(job.id),
             around=self._around,
+            next_token=lambda: token(self._epoch, next(self._counter)),
             ended=self._ended,
             missing=missing,
         )
         self._runs[job.id] = run
-        if job.status is JobStatus.STOPPING:
-            run.go_on()
+        if self._is_draining:
+            run.drain()
+        if job.status is JobStatus.RUNNING:
+            self._prepare(run)
         else:
-            self._prepare(run, version)
+            run.go_on()
 
-    def _prepare(self, run: JobRun, version: Version) -> None:
+    def _prepare(self, run: JobRun) -> None:
+        version = self.ledger.version(run.job.api_id)
+        if version is None:
+            raise LookupError(f"job {run.job.id} is of version {run.job.api_id}, which is not in the ledger")
+
         def done(outcome: Path | EnvironmentFailed) -> None:
             if isinstance(outcome, EnvironmentFailed):
                 append_line(run.folder.log, str(outcome))
@@ -386,7 +388,7 @@ class Jobs(EngineListener):
             self.background(partial(remove_payload, self.folder(job.id)), lambda: None)
 
     def _maybe_idle(self) -> None:
-        if not self._runs:
+        if not any(run.workers or run.job.status is not JobStatus.PAUSED for run in self._runs.values()):
             self.engine.idle()
 
     def _give_up_the_missing(self) -> None:

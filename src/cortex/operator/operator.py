@@ -1,25 +1,32 @@
 """The operator: everything that can be asked of it, in one place."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cortex.configuration import BatchApi
-from cortex.domain.batch import BatchState
 from cortex.domain.errors import IdempotencyKeyReused, JobNotInProgress
 from cortex.domain.job import Job
 from cortex.domain.submission_key import SubmissionKey
+from cortex.operator.budget import DiskBudget
 from cortex.operator.datasets import Datasets
 from cortex.operator.deployments import Deployed, Deployments
-from cortex.operator.failures import failed_items, failure_lines, place_of
-from cortex.operator.jobs import Jobs, Preparation
+from cortex.operator.draining import Draining
+from cortex.operator.export import JobExport
+from cortex.operator.failures import failed_items, failure_lines
+from cortex.operator.jobs import Jobs
+from cortex.operator.manifest import Manifest
+from cortex.operator.preparation import Preparation
+from cortex.operator.prune import Prune
+from cortex.operator.recovery import refuse_older_ledger
+from cortex.operator.rerun import Reruns
+from cortex.operator.stall_watch import StallWatch
 from cortex.operator.status import job_status, rfc3339
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
-from cortex.storage.results import read_endings, read_rows
+from cortex.storage.results import read_rows
 from cortex.storage.segments import ended_prefix
 
 
@@ -32,13 +39,25 @@ class Operator:
     jobs: Jobs
     preparation: Preparation
     datasets: Datasets
+    export: JobExport
+    reruns: Reruns
+    draining: Draining
+    stalls: StallWatch
+    prune: Prune
+    budget: DiskBudget | None = None  # None: the data directory may have as much as there is
 
     def recover(self, boot_id: str) -> None:
-        """Go on where the earlier operators ended."""
+        """Go on where the earlier operators ended. Raises StartRefused where the ledger knows less than there is."""
+        refuse_older_ledger(self.ledger, self.jobs.root)
         self.deployments.recover()
         self.jobs.recover(boot_id)
         for job in self.ledger.jobs_in_progress():
             self.jobs.recorded(job)
+
+    def check_room(self) -> None:
+        """Raise StorageFull where new work would go beyond the disk budget."""
+        if self.budget is not None:
+            self.budget.check_room()
 
     def deploy(self, apis: Sequence[BatchApi], project_id: str) -> list[Deployed]:
         """Deploy APIs that have been checked, and begin to make the environments of what is new."""
@@ -91,12 +110,17 @@ class Operator:
                 f"the key `{key.name}` was used for another request before, which is job `{job.id}`",
                 hint="use a new key for each job",
             )
-        # What its files gave was not known at first.
-        return job if job.source is None else replace(job, total_batch_count=0)
+        if job.source is None or job.rerun_of is not None:
+            return job
+        return replace(job, total_batch_count=0)  # what its files gave was not known at first
 
     def describe_job(self, job: Job) -> dict[str, Any]:
         """Describe where a Job stands, for users."""
         status = job_status(job, self.jobs.counts(job), self.jobs.work_done(job), self.jobs.roll_call(job))
+        if job.status_reason is None and (reason := self.stalls.reason(job)):
+            status["status_reason"] = reason
+        if writing := self.export.progress(job):
+            status["status_reason"] = writing
         if progress := self.jobs.enqueuing.progress(job.id):
             # What a restarted enqueuer has not told yet was published before.
             batches = max(progress.batches, job.total_batch_count)
@@ -136,18 +160,13 @@ class Operator:
         """Give the items of each failed Batch, as JSON lines. May be used from any thread."""
         return failed_items(job, self.jobs.folder(job.id), self.ledger, first, end)
 
-    def manifest(self, job: Job, first: int, end: int) -> Iterator[bytes]:
-        """Give how each Batch has ended and what it left, as JSON lines. May be used from any thread."""
-        for batch, state, entry in read_endings(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end):
-            has_succeeded = state in (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
-            line: dict[str, Any] = {
-                **place_of(job, batch),
-                "status": "succeeded" if has_succeeded else "failed",
-                "rows": entry.rows if entry and has_succeeded else 0,
-            }
-            if entry:
-                line |= {"bytes": entry.length, "crc32": f"{entry.checksum:08x}"}
-            yield json.dumps(line).encode() + b"\n"
+    def manifest(self, job: Job) -> Manifest:
+        """Give the receipt of a Job, to be read."""
+        return Manifest(folder=self.jobs.folder(job.id), ledger=self.ledger)
+
+    async def verify(self, job: Job) -> Mapping[str, Any]:
+        """Check again all that a Job has left. Raises CortexError where that is not possible."""
+        return await self.export.verify(job, self.jobs.folder(job.id))
 
     def log(self, job: Job) -> Path:
         """Give the log of a Job."""

@@ -52,6 +52,24 @@ class EnvironmentBuilder(Protocol):
         """Give the interpreter of the environment, built if need be. Raises EnvironmentFailed."""
 
 
+class Preparation(Protocol):
+    """Who makes the environment of a version ready."""
+
+    def prepare(
+        self,
+        version: Version,
+        log: Callable[[str], None],
+        done: Callable[[Path | EnvironmentFailed], None],
+    ) -> None:
+        """Have it ready; tell the log how it goes and `done`, later, with its interpreter or why there is none."""
+
+    def state(self, version: Version) -> Mapping[str, str]:
+        """Say how far the environment of a version is: `status` and `message`."""
+
+    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
+        """Give what the Workers of a Job are started with."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Environments:
     """Makes environments ready while the operator goes on. Versions without requirements run on `own_python`."""
@@ -79,12 +97,18 @@ class Environments:
         else:
             self._later(self._build(version, requirements, log, done))
 
-    def state(self, version: Version) -> Mapping[str, str]:
-        """Say how far the environment of a version is: `status` and `message`."""
+    def key(self, version: Version) -> str | None:
+        """Name the environment of a version; None where it runs on the operator's own."""
         requirements = self._requirements(version)
         if requirements is None:
+            return None
+        return self.builder.key(self.project(version), requirements, wants_gpu=_wants_gpu(version))
+
+    def state(self, version: Version) -> Mapping[str, str]:
+        """Say how far the environment of a version is: `status` and `message`."""
+        key = self.key(version)
+        if key is None:
             return {"status": "none", "message": ""}
-        key = self.builder.key(self.project(version), requirements, wants_gpu=_wants_gpu(version))
         state = self.builder.state(key)
         return {"status": state.status, "message": state.message}
 
@@ -99,6 +123,12 @@ class Environments:
             python_path=predictor["python_path"],
             config=merge_config(predictor["config"], job.config or {}),
             job_spec=job_spec(job),
+            policy={
+                "attempts": job.policy.retries.attempts,
+                "no_retry": list(job.policy.retries.no_retry),
+                "isolate": job.policy.isolates,
+            },
+            names_batches=job.names_batches,
             inherited={**inherited, "PATH": f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"},
             env={
                 **predictor["env"],

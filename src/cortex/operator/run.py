@@ -5,20 +5,23 @@ Everything here runs in the operator's thread; what may take long is handed to `
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from cortex.domain.ending import Exit
+from cortex.domain.errors import Conflict
 from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_id
-from cortex.domain.job import Counts, Job, JobStatus
+from cortex.domain.isolation import Death
+from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Pace
-from cortex.engines.engine import Engine
+from cortex.operator.attempts import Attempts, open_attempts
 from cortex.operator.crew import Crew
 from cortex.operator.decide import (
-    MAX_DEATHS,
     MAX_FAILURES_IN_ROW,
     End,
     Facts,
+    ReleaseIdle,
     ReleaseWorkers,
     StartHook,
     StartWorkers,
@@ -26,32 +29,13 @@ from cortex.operator.decide import (
 )
 from cortex.operator.dispatch import Dispatch, LeaseLost
 from cortex.operator.feeder import Feeder
+from cortex.operator.finish import Finish
 from cortex.operator.hook import Hook
 from cortex.operator.joblog import append_line
-from cortex.operator.verdict import verdict
+from cortex.operator.stop import BY_REQUEST, Stop
+from cortex.operator.surroundings import Surroundings
 from cortex.operator.workers import Connection, Phase, RollCall, WorkerSetup, WorkerView
-from cortex.storage.files import sync_file
-from cortex.storage.ledger import Ledger, WorkerRecord
-from cortex.storage.pages import work_done
-from cortex.storage.results import read_failures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a run needs of the operator."""
-
-    ledger: Ledger
-    engine: Engine
-    now_ns: Callable[[], int]
-    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
-    background: Callable[[Callable[[], None], Callable[[], None]], None]
-
-
-def record_stop(job: Job, folder: JobFolder, around: Surroundings) -> Job:
-    """Record that a Job is to stop."""
-    job = around.ledger.move(job.id, JobStatus.STOPPING, at_ns=around.now_ns())
-    append_line(folder.log, "received a request to stop the job, cleaning up...")
-    return job
+from cortex.storage.ledger import WorkerRecord
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,10 +44,11 @@ class JobRun:
 
     job: Job
     folder: JobFolder
-    dispatch: Dispatch
     around: Surroundings
+    next_token: Callable[[], int]
     ended: Callable[[Job], None]
     missing: set[str] = field(default_factory=set)  # Workers of an earlier operator that have not been found yet
+    attempts: Attempts = field(init=False)
     _crew: Crew = field(init=False)
     _was_ever_ready: bool = False
     _failures_in_row: int = 0  # Workers that ended outside a Batch, since one was finished
@@ -74,16 +59,29 @@ class JobRun:
     _feeder: Feeder = field(init=False)
     _is_resumed: bool = False  # what is open is queued
     is_ending: bool = False  # all is done and only the record of it is missing
-    _is_paused: bool = False
+    _is_draining: bool = False
 
     def __post_init__(self) -> None:
         """Begin, or go on where an earlier operator was."""
         self._crew = Crew(job=self.job, folder=self.folder, engine=self.around.engine)
-        self._feeder = Feeder(self.dispatch, self.workers, self._may_lease, self.around.call_later)
+        self.attempts = open_attempts(
+            self.job,
+            self.folder,
+            self.around,
+            next_token=self.next_token,
+            woken=lambda: self.around.event(self._feeder.feed_all, of=self),
+        )
+        self._feeder = Feeder(self.dispatch, self.workers, self.attempts.frame, self._may_lease, self._later)
+        self.attempts.watch(self._later)
         self._hook = Hook(self.folder, self.job.hook_worker)
         if self._hook.worker is not None and self._hook.worker not in self.missing:
             self._hook.worker_gone("was lost")  # an earlier operator has seen it end
         self._resume()
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """The queue and the Leases."""
+        return self.attempts.dispatch
 
     @property
     def workers(self) -> dict[str, WorkerView]:
@@ -103,13 +101,37 @@ class JobRun:
         self._start_error = f"no worker could start: {reason}"
         self.go_on()
 
-    def stop(self) -> None:
+    def stop(self, stop: Stop = BY_REQUEST) -> None:
         """Record that the Job is to stop; `go_on` then cuts off what runs, and ends it when all Workers are gone."""
-        self.job = record_stop(self.job, self.folder, self.around)
+        self.job = stop.record(self.job, self.folder, self.around)
 
     def pause(self) -> None:
-        """Hand out nothing more, and take back what has not begun."""
-        self._is_paused = True
+        """Hand out nothing more, let what has begun end, and then the Workers. Raises Conflict where it is too late."""
+        if self.is_in_hook or self.is_ending or (self._is_resumed and self.dispatch.is_done):
+            raise Conflict(f"job `{self.job.id}` has nothing left to pause: all its batches have ended")
+        self.job = self.around.ledger.move(self.job.id, JobStatus.PAUSED, at_ns=self.around.now_ns())
+        append_line(self.folder.log, "pausing: batches that have begun go on to their end")
+        self.dispatch.take_back_all()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self.job = self.around.ledger.move(self.job.id, JobStatus.RUNNING, at_ns=self.around.now_ns())
+        append_line(self.folder.log, "resuming")
+        self._crew.reopen(now_ns=self.around.now_ns())
+
+    @property
+    def may_be_stopped(self) -> bool:
+        """True until its end is being recorded; writing its results may take long, and comes before."""
+        return not self.is_ending or self.job.output is not None
+
+    @property
+    def is_prepared(self) -> bool:
+        """True once Workers can be started."""
+        return self._crew.setup is not None
+
+    def drain(self) -> None:
+        """Hand out nothing more, and take back what has not begun: the operator is about to end."""
+        self._is_draining = True
         self.dispatch.take_back_all()
 
     @property
@@ -148,20 +170,21 @@ class JobRun:
             return
         view.connection = connection
         if hello["phase"] == "ready":
-            self.dispatch.release(worker)
+            self.attempts.release(worker)
             if worker == self._hook.worker:
                 self._hook.look()
                 if not self._hook.is_over:  # the earlier operator has recorded it, but not said it
                     connection.send({"type": "run_hook"})
             self._became_ready(worker, hello["has_hook"])
         elif hello["phase"] == "failed":
-            self._init_failed(connection, hello["error"])
+            self._init_failed(view, connection, hello["error"])
         else:
             self.go_on()
 
-    def _init_failed(self, connection: Connection, error: str) -> None:
-        self._start_error = f"no worker could start: {error}"
-        self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
+    def _init_failed(self, view: WorkerView, connection: Connection, error: str) -> None:
+        if view.phase is not Phase.RELEASED:  # one that was told to end may have raised because of that
+            self._start_error = f"no worker could start: {error}"
+            self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
         connection.send({"type": "end"})
 
     def worker_says(self, worker: str, frame: Frame) -> None:
@@ -175,7 +198,7 @@ class JobRun:
         elif kind == "ready":
             self._became_ready(worker, frame["has_hook"])
         elif kind == "init_failed":
-            self._init_failed(view.connection, frame["error"])
+            self._init_failed(view, view.connection, frame["error"])
         elif kind == "hook_ended":
             self._hook.ended(frame["error"])
             self.go_on()
@@ -194,19 +217,30 @@ class JobRun:
 
     def worker_exited(self, worker: str, ending: Exit) -> None:
         """A Worker is gone for sure: its Lease goes back, and the Batch that it was in pays for it."""
-        self.around.ledger.end_worker(worker)
         if worker in self.missing:
             self._find(worker, Phase.READY)
         view = self.workers.get(worker)
-        if view is None:
+        if view is None:  # all of this was done before, but what follows may have failed then
+            self.around.ledger.end_worker(worker)
+            self._resume()
+            if self._is_resumed:
+                self.attempts.fill()
+            self.go_on()
             return
         was_in_hook = self.is_in_hook and worker == self._hook.worker
         if was_in_hook:
             self._hook.worker_gone(ending.cause)
-        suspect = self.dispatch.release(worker)
+        suspect = self.dispatch.open_in(worker)
+        ending = self.attempts.explain(worker, suspect, ending)
+        is_done_for = view.phase is Phase.RELEASED or self.job.status is JobStatus.STOPPING or self._is_draining
+        # In the ledger before anything else changes, so that all of this may be repeated.
+        death = None if is_done_for else self.attempts.charge(worker, suspect, ending)
+        if death is None:
+            self.around.ledger.end_worker(worker)
+        self.attempts.release(worker)
         self._crew.lose(worker)
-        if view.phase is not Phase.RELEASED and self.job.status is JobStatus.RUNNING and not self._is_paused:
-            self._died(view, ending, suspect, was_in_hook=was_in_hook)
+        if not is_done_for:
+            self._died(view, ending, suspect, death, was_in_hook=was_in_hook)
         self._resume()
         self.go_on()
 
@@ -214,8 +248,9 @@ class JobRun:
 
     def go_on(self) -> None:
         """Do what is to be done now."""
-        if not self._is_resumed or self.is_ending or self._is_paused:
+        if not self._is_resumed or self.is_ending or self._is_draining:
             return
+        self._stop_if_too_many_failed()
         for action in decide(self._facts()):
             match action:
                 case StartWorkers(count):
@@ -224,9 +259,15 @@ class JobRun:
                     self._start_hook(worker)
                 case ReleaseWorkers(keep):
                     self._release(keep)
+                case ReleaseIdle():
+                    at_work = [worker for worker in self.workers if self.dispatch.held_by(worker)]
+                    self._crew.release(keep=at_work, at_once=False, message="the job is paused, exiting...")
                 case End():
                     self._end()
         self._feeder.feed_all()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        return self.around.call_later(seconds, partial(self.around.event, call, of=self))
 
     def _facts(self) -> Facts:
         views = self.workers.values()
@@ -250,8 +291,8 @@ class JobRun:
         """Tell whether every Batch has ended: the queue is a view of the bytes, and they have the last word."""
         if not self.dispatch.is_done:
             return False
-        if self.dispatch.counts().in_queue:
-            self._fill()
+        if self.attempts.counts().in_queue:
+            self.attempts.fill()
         return self.dispatch.is_done
 
     def _find(self, worker: str, phase: Phase) -> None:
@@ -265,15 +306,8 @@ class JobRun:
     def _resume(self) -> None:
         """Queue what is open once all Workers of the earlier operator are found or gone, and not before."""
         if not self.missing and not self._is_resumed:
-            self._fill()
+            self.attempts.fill()
             self._is_resumed = True
-
-    def _fill(self) -> None:
-        """Queue what is open; what an earlier operator was about to give up, it did not get to."""
-        self.dispatch.fill()
-        for death in self.around.ledger.deaths(self.job.id):
-            if death.deaths >= MAX_DEATHS and self.dispatch.is_queued_alone(death.batch):
-                self.dispatch.give_up(death.batch)
 
     def _became_ready(self, worker: str, has_hook: bool) -> None:
         view = self.workers[worker]
@@ -285,28 +319,39 @@ class JobRun:
 
     def _lease_ended(self, worker: str, frame: Frame) -> None:
         try:
-            self.dispatch.end_lease(worker, frame["token"], Pace(batches=frame["finished"], seconds=frame["seconds"]))
+            self.attempts.end_lease(worker, frame["token"], Pace(batches=frame["finished"], seconds=frame["seconds"]))
         except LeaseLost:
+            self.go_on()  # it may be that this was told before, and what follows has failed
             return
+        self.attempts.failed += frame.get("failed", 0)
         if frame["finished"]:
             self._failures_in_row = 0
             self._is_hopeless = self._is_start_out_of_memory = False
             self._start_error = None
-        if self.dispatch.is_done:
+        if self.dispatch.is_done or self.job.status is JobStatus.PAUSED or self.attempts.may_be_too_many_failed:
             self.go_on()
         else:
             self._feeder.feed_one(worker)
 
-    def _may_lease(self) -> bool:
-        return self.job.status is JobStatus.RUNNING and self._is_resumed and not self._is_paused
+    def _stop_if_too_many_failed(self) -> None:
+        if self.job.status is JobStatus.RUNNING and self.attempts.may_be_too_many_failed:
+            counts, most = self.attempts.counts(), self.job.policy.max_failures
+            if most is not None and most.is_exceeded(counts.failed, counts.total):
+                failed = f"{counts.failed} of {counts.total} batches have failed"
+                self.stop(Stop(reason=f"{failed}, more than `max_failures` ({most}) allows"))
 
-    def _died(self, view: WorkerView, ending: Exit, suspect: int | None, *, was_in_hook: bool) -> None:
-        """Say what became of a Worker's work; a Batch that it was in pays for it."""
+    def _may_lease(self) -> bool:
+        return self.job.status is JobStatus.RUNNING and self._is_resumed and not self._is_draining
+
+    def _died(
+        self, view: WorkerView, ending: Exit, suspect: int | None, death: Death | None, *, was_in_hook: bool
+    ) -> None:
+        """Say what became of a Worker's work; a Batch that it was in has been charged with it."""
         who = f"worker pid-{view.pid}" if view.pid else "a worker"
         cause = f"{ending.cause}," if ending.is_out_of_memory else ending.cause  # that one is a sentence of its own
         if suspect is not None:
-            name = batch_id(self.job.id, suspect)
-            consequence = self._charge(suspect, ending) if ending.is_charged else "it goes back to the queue"
+            name = batch_id(self.job.names_batches, suspect)
+            consequence = self.attempts.follow_up(death) if death else "it goes back to the queue"
             append_line(self.folder.log, f"{who} {cause} while it processed batch {name}: {consequence}")
             return
         when = "between two batches" if view.phase is Phase.READY else "before its predictor was ready"
@@ -318,16 +363,6 @@ class JobRun:
             self._is_start_out_of_memory |= ending.is_out_of_memory and self._start_error is None
             self._start_error = self._start_error or f"no worker could go on: the last one {cause} {when}"
 
-    def _charge(self, suspect: int, ending: Exit) -> str:
-        death = self.around.ledger.charge_death(
-            self.job.id, suspect, cause=ending.cause, out_of_memory=ending.is_out_of_memory
-        )
-        self.dispatch.suspect(suspect)
-        if death.deaths < MAX_DEATHS:
-            return f"it is tried again, alone (death {death.deaths} of {MAX_DEATHS})"
-        self.dispatch.give_up(suspect)
-        return f"it is given up after {MAX_DEATHS} deaths"
-
     def _start_hook(self, worker: str) -> None:
         connection = self.workers[worker].connection
         if connection is None:
@@ -338,7 +373,11 @@ class JobRun:
         self._release(keep=worker)
 
     def _release(self, keep: str | None) -> None:
-        self._crew.release(keep=keep, at_once=self.job.status is JobStatus.STOPPING)
+        self._crew.release(
+            keep=[] if keep is None else [keep],
+            at_once=self.job.status is JobStatus.STOPPING,
+            message=f"no batches left in queue, {'job has been completed' if keep is None else 'exiting...'}",
+        )
 
     def roll_call(self) -> RollCall:
         """Tell how far the Workers are."""
@@ -346,41 +385,14 @@ class JobRun:
 
     def _end(self) -> None:
         self.is_ending = True
-        self.around.background(self.sync, self._record_end)
-
-    def sync(self) -> None:
-        """Bring results and then states to the disk: a state on disk has its result there."""
-        workers = self.folder.workers
-        for path in [*workers.glob("*.rows"), *workers.glob("*.index"), workers]:
-            sync_file(path)
-        for path in self.folder.segments.glob("*.states"):
-            sync_file(path)
-
-    def _record_end(self) -> None:
-        if self.job.is_final:  # recorded before, and what follows has failed
-            self.ended(self.job)
-            return
-        counts = self.dispatch.counts()
-        status, reason = verdict(
-            self.job,
-            counts,
-            given_up=[death for death in self.around.ledger.deaths(self.job.id) if death.deaths >= MAX_DEATHS],
+        Finish(
+            job=self.job,
+            folder=self.folder,
+            around=self.around,
+            attempts=self.attempts,
             hook=self._hook,
             start_error=self._start_error,
             is_start_out_of_memory=self._is_start_out_of_memory,
-            first_failure=self._first_failure,
-        )
-        if reason is not None:
-            append_line(self.folder.log, f"{status.text}: {reason}")
-        busy_seconds = work_done(self.folder)[1]
-        at_ns = self.around.now_ns()
-        counts = Counts(succeeded=counts.succeeded, failed=counts.failed, in_queue=counts.in_queue + counts.in_flight)
-        self.job = self.around.ledger.move(
-            self.job.id, status, at_ns=at_ns, reason=reason, counts=counts, busy_seconds=busy_seconds
-        )
-        self.ended(self.job)
-
-    def _first_failure(self) -> str | None:
-        for batch, failure in read_failures(self.folder, self.around.ledger.segments(self.job.id)):
-            return f"batch {batch_id(self.job.id, batch)}: {failure['type']}: {failure['message']}"
-        return None
+            event=partial(self.around.event, of=self),
+            ended=self.ended,
+        ).begin()

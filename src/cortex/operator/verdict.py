@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cortex.domain.identity import batch_id
+from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.operator.hook import Hook
-from cortex.storage.ledger import Death
 
 _GIVE_MORE: Final = "give the workers more `compute.mem`"
 
@@ -25,16 +25,19 @@ def verdict(
 ) -> Verdict:
     """Give the final status of a Job that nothing can happen to any more, and why."""
     if job.status is JobStatus.STOPPING:
-        return JobStatus.STOPPED, job.status_reason
+        return job.ending or JobStatus.STOPPED, job.status_reason
     if counts.in_queue and is_start_out_of_memory:
         return JobStatus.WORKER_OOM, f"{start_error}; {_GIVE_MORE}"
     if counts.in_queue:
         return JobStatus.WORKER_ERROR, start_error
-    for death in sorted(given_up, key=lambda death: not death.out_of_memory):
-        status = JobStatus.WORKER_OOM if death.out_of_memory else JobStatus.WORKER_ERROR
-        name = batch_id(job.id, death.batch)
-        reason = f"{_batches(len(given_up))} given up: batch {name}: its worker {death.cause}"
-        return status, f"{reason}; {_GIVE_MORE}, or submit smaller batches" if death.out_of_memory else reason
+    died = [death for death in given_up if death.kind is not DeathKind.TIMED_OUT]
+    for death in sorted(died, key=lambda death: death.kind is not DeathKind.OUT_OF_MEMORY):
+        is_out_of_memory = death.kind is DeathKind.OUT_OF_MEMORY
+        batches = _batches(len({each.batch for each in died}))
+        reason = f"{batches} given up: {name_part(job, death)}: its worker {death.cause}"
+        if is_out_of_memory:
+            return JobStatus.WORKER_OOM, f"{reason}; {_GIVE_MORE}, or submit smaller batches"
+        return JobStatus.WORKER_ERROR, reason
     if hook.error is not None:
         return JobStatus.WORKER_ERROR, f"on_job_complete failed: {hook.error}"
     if hook.exists is not False and not hook.is_over:
@@ -44,6 +47,16 @@ def verdict(
         reason = f"{counts.failed} of {_batches(counts.total)} failed"
         return JobStatus.COMPLETED_WITH_FAILURES, f"{reason}; the first was {first}" if first else reason
     return JobStatus.SUCCEEDED, None
+
+
+def name_part(job: Job, death: Death) -> str:
+    """Name what an account is of."""
+    name = f"batch {batch_id(job.names_batches, death.batch)}"
+    if death.part == Part(0, job.items_of(death.batch)):
+        return name
+    if death.part.size == 1:
+        return f"item {death.part.first} of {name}"
+    return f"items {death.part.first} to {death.part.end - 1} of {name}"
 
 
 def _batches(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -33,14 +34,28 @@ class WorkerSetup:
     python_path: str | None
     config: Mapping[str, Any]
     job_spec: Mapping[str, Any]
+    policy: Mapping[str, Any]  # what a Worker does where predict raises: `attempts`, `no_retry`, `isolate`
+    names_batches: str  # the Job whose id the ids of the Batches are made from
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
     places: int  # how many of them the machine has room for
     needs: Needs = field(default_factory=Needs)
 
     def write(self, folder: JobFolder) -> None:
-        """Leave in the Job's folder what may be large: each Worker reads it there."""
-        folder.setup.write_text(json.dumps({"config": self.config, "job_spec": self.job_spec}), encoding="utf-8")
+        """Leave in the Job's folder what may be large: each Worker reads it there, perhaps at this moment."""
+        setup = {
+            "config": self.config,
+            "job_spec": self.job_spec,
+            "policy": self.policy,
+            "names_batches": self.names_batches,
+        }
+        text = json.dumps(setup)
+        with suppress(OSError, UnicodeDecodeError):
+            if folder.setup.read_text(encoding="utf-8") == text:  # an earlier operator has written it
+                return
+        new = folder.setup.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        new.replace(folder.setup)
 
     def order(self, worker: str, job: Job, folder: JobFolder) -> WorkerOrder:
         """Make the order for one Worker."""

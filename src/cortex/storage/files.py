@@ -8,10 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cortex.domain.errors import StorageFull
+from cortex.domain.errors import StorageFailed, StorageFull
 
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""The errors of a disk that has no room until some is made."""
+
+NO_ROOM: Final = (*FULL, errno.EFBIG)
 """The errors of a disk that takes nothing more."""
+
+_BROKEN: Final = (errno.EROFS, errno.EIO)
 
 
 def disk_full() -> StorageFull:
@@ -19,15 +24,27 @@ def disk_full() -> StorageFull:
     return StorageFull("the operator's disk is full", hint="have space made on it, and try again")
 
 
+def disk_failed(reason: str) -> StorageFailed:
+    """Say that the disk takes nothing, although it may have room."""
+    return StorageFailed(
+        f"the operator cannot write to its disk: {reason}", hint="have it mended, or made writable, and try again"
+    )
+
+
 @contextmanager
 def told_if_full() -> Iterator[None]:
-    """Raise StorageFull where the disk is full: whoever asked is to know, because it is no failure of ours."""
+    """Raise StorageFull, or StorageFailed, where the disk takes nothing: whoever asked is to know.
+
+    It is no failure of ours.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise disk_full() from error
+        if error.errno in NO_ROOM:
+            raise disk_full() from error
+        if error.errno in _BROKEN:
+            raise disk_failed(str(error.strerror)) from error
+        raise
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
 from cortex.domain.submission_key import SubmissionKey
 
@@ -34,16 +35,6 @@ class WorkerRecord:
     supervisor: str
     pid: int
     process_started_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
-    """How often Workers died in the same Batch, and how the last one did."""
-
-    batch: int
-    deaths: int
-    cause: str
-    out_of_memory: bool
 
 
 class Ledger(Protocol):
@@ -77,13 +68,23 @@ class Ledger(Protocol):
     def project_ids(self) -> set[str]:
         """Give the projects of all versions, deployed or not."""
 
+    def needed_versions(self, *, without_jobs: Sequence[str] = ()) -> Sequence[Version]:
+        """Give the versions, by id, that are deployed or have Jobs; these Jobs do not count."""
+
     def delete_api(self, api_name: str) -> None:
         """Forget an API, its versions and its Jobs. Durable."""
 
-    def add_job(self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None = None) -> None:
+    def add_job(
+        self,
+        job: Job,
+        segments: Sequence[SegmentRange],
+        key: SubmissionKey | None = None,
+        deaths: Sequence[Death] = (),
+    ) -> None:
         """Write down a new Job, the Segments of its dataset and its key, together. Durable: it may be acknowledged now.
 
-        Raises ValueError, and changes nothing, when its API has a Job with a key of this name.
+        A rerun whose Batches stay as they have ended takes over the accounts of the earlier Job: `deaths`. Raises
+        ValueError, and changes nothing, when its API has a Job with a key of this name.
         """
 
     def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
@@ -139,12 +140,14 @@ class Ledger(Protocol):
         *,
         at_ns: int,
         reason: str | None = None,
+        ending: JobStatus | None = None,
         counts: Counts | None = None,
         busy_seconds: float = 0.0,
     ) -> Job:
-        """Move a Job to a status and give it as it is now; a final one is written with its counts. Durable.
+        """Move a Job to a status and give it as it is now. Durable.
 
-        Moving to RUNNING sets `started_at_ns`, to a final status `ended_at_ns`. Raises ValueError, and changes
+        Moving to RUNNING for the first time sets `started_at_ns`, to a final status `ended_at_ns`. STOPPING is
+        written with the status that it leads to, a final status with its counts. Raises ValueError, and changes
         nothing, when domain.job.MOVES has no such move.
         """
 
@@ -163,17 +166,24 @@ class Ledger(Protocol):
     def workers(self, job_id: str) -> Sequence[WorkerRecord]:
         """Give the Workers of a Job that are not known to be gone."""
 
-    def charge_death(self, job_id: str, batch: int, *, cause: str, out_of_memory: bool) -> Death:
-        """Charge a Batch with the death of the Worker that ran it; give its account."""
+    def charge_death(
+        self, job_id: str, batch: int, part: Part, *, kind: DeathKind, cause: str, worker: str | None = None
+    ) -> Death:
+        """Charge a Part of a Batch with the death of the Worker that ran it; give its account.
+
+        That this Worker is gone is written down with it, so that no death is ever charged twice, or to nobody.
+        """
 
     def deaths(self, job_id: str) -> Sequence[Death]:
-        """Give the accounts of a Job, by Batch."""
+        """Give the accounts of a Job, by Batch and Part."""
 
     def close(self) -> None:
         """Let go of the store."""
 
 
-def check_move(job: Job | None, job_id: str, status: JobStatus, counts: Counts | None) -> None:
+def check_move(
+    job: Job | None, job_id: str, status: JobStatus, ending: JobStatus | None, counts: Counts | None
+) -> None:
     """Raise ValueError unless this Job may move to this status."""
     if job is None:
         raise ValueError(f"there is no job {job_id}")
@@ -181,6 +191,8 @@ def check_move(job: Job | None, job_id: str, status: JobStatus, counts: Counts |
         raise ValueError(f"job {job_id} cannot move from {job.status} to {status}")
     if status.is_final != (counts is not None):
         raise ValueError("counts are written with a final status, and only with one")
+    if (status is JobStatus.STOPPING) != (ending is not None and ending in MOVES[JobStatus.STOPPING]):
+        raise ValueError("where it leads to is written with STOPPING, and only there")
 
 
 def check_key(present: tuple[Job, SubmissionKey] | None) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.submission_key import SubmissionKey
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_key, check_move, check_publication
+from cortex.storage.ledger import Ledger, Version, WorkerRecord, check_key, check_move, check_publication
 
 
 class MemoryLedger(Ledger):
@@ -23,7 +24,7 @@ class MemoryLedger(Ledger):
         self._keys: dict[str, SubmissionKey] = {}
         self._workers: dict[str, WorkerRecord] = {}
         self._gone: set[str] = set()
-        self._deaths: dict[tuple[str, int], Death] = {}
+        self._deaths: dict[tuple[str, int, Part], Death] = {}
         self._newest_forgotten: str | None = None
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
@@ -52,18 +53,29 @@ class MemoryLedger(Ledger):
     def project_ids(self) -> set[str]:
         return {version.project_id for version in self._versions.values()}
 
+    def needed_versions(self, *, without_jobs: Sequence[str] = ()) -> Sequence[Version]:
+        jobs = [job for job in self._jobs.values() if job.id not in set(without_jobs)]
+        return [self._versions[key] for key in sorted({*self._deployed.values(), *(job.api_id for job in jobs)})]
+
     def delete_api(self, api_name: str) -> None:
         for job in self.jobs(api_name):
             self._forget(job.id)
         self._deployed.pop(api_name, None)
         self._versions = {key: version for key, version in self._versions.items() if version.api_name != api_name}
 
-    def add_job(self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None = None) -> None:
+    def add_job(
+        self,
+        job: Job,
+        segments: Sequence[SegmentRange],
+        key: SubmissionKey | None = None,
+        deaths: Sequence[Death] = (),
+    ) -> None:
         if key is not None:
             check_key(self.keyed_job(job.api_name, key.name))
             self._keys[job.id] = key
         self._jobs[job.id] = job
         self._segments[job.id] = list(segments)
+        self._deaths.update({(job.id, death.batch, death.part): death for death in deaths})
 
     def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
         keyed = ((self._jobs[job_id], key) for job_id, key in self._keys.items() if key.name == key_name)
@@ -131,15 +143,18 @@ class MemoryLedger(Ledger):
         *,
         at_ns: int,
         reason: str | None = None,
+        ending: JobStatus | None = None,
         counts: Counts | None = None,
         busy_seconds: float = 0.0,
     ) -> Job:
         job = self._jobs.get(job_id)
-        check_move(job, job_id, status, counts)
+        check_move(job, job_id, status, ending, counts)
         assert job is not None  # noqa: S101 - checked
         job = replace(job, status=status, status_reason=job.status_reason if reason is None else reason)
-        if status is JobStatus.RUNNING:
+        if status is JobStatus.RUNNING and job.started_at_ns is None:
             job = replace(job, started_at_ns=at_ns)
+        if ending is not None:
+            job = replace(job, ending=ending)
         if counts is not None:
             job = replace(job, ended_at_ns=at_ns, final_counts=counts, busy_seconds=busy_seconds)
         self._jobs[job_id] = job
@@ -160,11 +175,22 @@ class MemoryLedger(Ledger):
         records = (self._workers[name] for name in sorted(self._workers.keys() - self._gone))
         return [record for record in records if record.job_id == job_id]
 
-    def charge_death(self, job_id: str, batch: int, *, cause: str, out_of_memory: bool) -> Death:
-        earlier = self._deaths.get((job_id, batch))
-        count = earlier.deaths + 1 if earlier else 1
-        death = Death(batch=batch, deaths=count, cause=cause, out_of_memory=out_of_memory)
-        self._deaths[job_id, batch] = death
+    def charge_death(
+        self, job_id: str, batch: int, part: Part, *, kind: DeathKind, cause: str, worker: str | None = None
+    ) -> Death:
+        earlier = self._deaths.get((job_id, batch, part))
+        is_timeout = kind is DeathKind.TIMED_OUT
+        death = Death(
+            batch=batch,
+            part=part,
+            deaths=(earlier.deaths if earlier else 0) + (not is_timeout),
+            timeouts=(earlier.timeouts if earlier else 0) + is_timeout,
+            cause=cause,
+            kind=kind,
+        )
+        self._deaths[job_id, batch, part] = death
+        if worker is not None:
+            self._gone.add(worker)
         return death
 
     def deaths(self, job_id: str) -> Sequence[Death]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cortex.domain.batch import HookState, Page
+from cortex.domain.isolation import Part
 from cortex.domain.layout import JobFolder
 
 _WORDS = struct.Struct(f"@{Page.SIZE // 8}Q")
+_HOOK_STATES = frozenset(HookState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class PageContent:
     busy_seconds: float
     hook: HookState
     started_at_ns: int
+    part: Part | None  # None where the whole Batch is in predict
+    no_room_since_ns: int | None  # since when what it returned waits for room on the disk
     token: int
     first: int
     limit: int
@@ -55,8 +59,11 @@ def _read(path: Path) -> PageContent:
         current=words[Page.CURRENT] - 1 if words[Page.CURRENT] else None,
         finished=words[Page.FINISHED],
         busy_seconds=words[Page.BUSY_NS] / 1e9,
-        hook=HookState(words[Page.HOOK]),
+        # A word that nobody has written there says nothing.
+        hook=HookState(words[Page.HOOK]) if words[Page.HOOK] in _HOOK_STATES else HookState.NOT_STARTED,
         started_at_ns=words[Page.STARTED_AT_NS],
+        part=Part(words[Page.PART_FIRST], words[Page.PART_END]) if words[Page.PART_END] else None,
+        no_room_since_ns=words[Page.NO_ROOM_SINCE_NS] or None,
         token=words[Page.TOKEN],
         first=words[Page.FIRST],
         limit=words[Page.LIMIT],

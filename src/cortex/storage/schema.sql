@@ -29,6 +29,10 @@ CREATE TABLE jobs (
     workers INTEGER NOT NULL CHECK (workers >= 1),
     config TEXT,
     source TEXT, -- the files that it is cut from; NULL where the request held the items
+    policy TEXT, -- NULL where nothing was asked for
+    output TEXT, -- where its results are written besides
+    rerun_of TEXT,
+    origin TEXT,
     batch_size INTEGER NOT NULL CHECK (batch_size >= 1),
     item_count INTEGER NOT NULL,
     total_batch_count INTEGER NOT NULL,
@@ -37,10 +41,13 @@ CREATE TABLE jobs (
     created_at_ns INTEGER NOT NULL,
     started_at_ns INTEGER,
     ended_at_ns INTEGER,
+    ending TEXT, -- what a job that is stopping will be
     hook_worker TEXT,
     succeeded INTEGER,
     failed INTEGER,
     in_queue INTEGER,
+    succeeded_items INTEGER NOT NULL DEFAULT 0,
+    failed_items INTEGER NOT NULL DEFAULT 0,
     busy_seconds REAL NOT NULL DEFAULT 0,
     CHECK ((ended_at_ns IS NULL) = (succeeded IS NULL)),
     CHECK (succeeded IS NULL OR succeeded + failed + in_queue = total_batch_count)
@@ -89,8 +96,12 @@ CREATE INDEX workers_by_job ON workers (job_id);
 CREATE TABLE deaths (
     job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     batch INTEGER NOT NULL,
-    deaths INTEGER NOT NULL CHECK (deaths >= 1),
+    first_item INTEGER NOT NULL,
+    end_item INTEGER NOT NULL,
+    deaths INTEGER NOT NULL,
+    timeouts INTEGER NOT NULL,
     cause TEXT NOT NULL,
-    out_of_memory INTEGER NOT NULL CHECK (out_of_memory IN (0, 1)),
-    PRIMARY KEY (job_id, batch)
+    kind TEXT NOT NULL,
+    PRIMARY KEY (job_id, batch, first_item, end_item),
+    CHECK (first_item < end_item AND deaths + timeouts >= 1)
 ) STRICT, WITHOUT ROWID;

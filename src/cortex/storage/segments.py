@@ -6,6 +6,7 @@ reads, never through a map: a map of a file that was cut short would kill the op
 """
 
 import os
+import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from cortex.domain.layout import JobFolder
 from cortex.storage.files import sync_file, write_durably
 
 _BATCHES_AT_ONCE: Final = 4096
+_KNOWN: Final = bytes(BatchState)
 
 
 class SegmentWriter:
@@ -39,6 +41,7 @@ class SegmentWriter:
         self._max_bytes = max_bytes
         self._payload: BinaryIO | None = None
         self._offsets = array("I", [0])
+        self._checksums = array("I")
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +76,7 @@ class SegmentWriter:
         if self._payload is not None:
             self._payload.write(b"".join(batches[:fitting]))
         self._offsets.extend(ends[:fitting])
+        self._checksums.extend(map(zlib.crc32, batches[:fitting]))
         return fitting
 
     def complete(self) -> SegmentRange | None:
@@ -86,11 +90,12 @@ class SegmentWriter:
         os.fdatasync(self._payload.fileno())
         self._payload.close()
         segment = SegmentRange(number=self._number, first=self._first, count=self.count)
-        write_durably(self._folder.offsets(self._number), self._offsets.tobytes())
+        write_durably(self._folder.offsets(self._number), self._offsets.tobytes() + self._checksums.tobytes())
         write_durably(self._folder.states(self._number), bytes(self.count))
         sync_file(self._folder.segments)
         self._payload = None
-        self._number, self._first, self._offsets = segment.number + 1, segment.end, array("I", [0])
+        self._number, self._first = segment.number + 1, segment.end
+        self._offsets, self._checksums = array("I", [0]), array("I")
         return segment
 
 
@@ -118,7 +123,7 @@ def remove_payload(folder: JobFolder) -> None:
 
 
 class SegmentDamaged(Exception):
-    """A Segment's file is missing or cut short."""
+    """A Segment's file is missing or cut short, or what is in it was never written there."""
 
 
 class States:
@@ -139,12 +144,23 @@ class States:
             raise SegmentDamaged(f"`{self.path}` is missing") from error
         if len(states) != end - first:
             raise SegmentDamaged(f"`{self.path}` holds fewer states than the segment has batches")
+        if states.translate(None, _KNOWN):
+            raise SegmentDamaged(f"`{self.path}` holds states that there are not")
         return states
 
     def store(self, batch: int, state: BatchState) -> None:
         """Store the state of a Batch that no Worker holds. OPEN undoes an ending whose rows a power cut has lost."""
         with self.path.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), bytes([state]), batch - self.segment.first)
+
+    def batches(self, state: BatchState) -> list[int]:
+        """Give the Batches in this state, in order: for one that few are in. Raises SegmentDamaged."""
+        states, found = self.read(), []
+        position = states.find(state)
+        while position >= 0:
+            found.append(self.segment.first + position)
+            position = states.find(state, position + 1)
+        return found
 
     def open_ranges(self, first: int, end: int) -> list[tuple[int, int]]:
         """Give the ranges of open Batches between these two."""

@@ -2,79 +2,71 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.errors import StartRefused
+from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
-from cortex.domain.source import FileSource
 from cortex.domain.submission_key import SubmissionKey
-from cortex.storage.files import disk_full
-from cortex.storage.ledger import Death, Ledger, Version, WorkerRecord, check_key, check_move, check_publication
+from cortex.storage.ledger import Ledger, Version, WorkerRecord, check_key, check_move, check_publication
+from cortex.storage.rows import read_death, read_job, read_version, write_job
+from cortex.storage.sqlite_errors import RESTORE, refusal, storage_failure
+from cortex.storage.upgrades import SCHEMA_VERSION, UPGRADES
 
-_UPGRADES: Final = (
-    "ALTER TABLE jobs ADD COLUMN source TEXT; ALTER TABLE segments ADD COLUMN cursor TEXT;",
-    """
-    CREATE INDEX jobs_by_version ON jobs (api_id);
-    CREATE INDEX jobs_ended ON jobs (api_name, ended_at_ns DESC, id) WHERE ended_at_ns IS NOT NULL;
-    CREATE INDEX jobs_by_end ON jobs (ended_at_ns, id) WHERE ended_at_ns IS NOT NULL;
-    CREATE TABLE forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), newest_job_id TEXT NOT NULL) STRICT;
-    DROP INDEX workers_by_job;
-    CREATE INDEX workers_by_job ON workers (job_id);
-    """,
-    """
-    CREATE TABLE submission_keys (
-        api_name TEXT NOT NULL,
-        name TEXT NOT NULL,
-        job_id TEXT NOT NULL UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
-        body_sha256 TEXT NOT NULL CHECK (length(body_sha256) = 64),
-        PRIMARY KEY (api_name, name)
-    ) STRICT, WITHOUT ROWID;
-    """,
-)
-"""What makes a ledger of each earlier schema one of the next; `schema.sql` is the last."""
-
-_SCHEMA_VERSION: Final = 1 + len(_UPGRADES)
 _VERSION_COLUMNS: Final = "api_id, api_name, kind, versions.endpoint, spec, project_id, deployed_at_ns"
 
+_END_WORKER: Final = "UPDATE workers SET is_gone = 1 WHERE worker = ?"
 _SEGMENTS: Final = "SELECT number, first, count FROM segments WHERE job_id = ? ORDER BY number"
 
 
 class SqliteLedger(Ledger):
     """A ledger in one file, in WAL mode. A durable commit costs one sync, any other none."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
+    def __init__(self, path: Path, *, observe: Callable[[str], None] = lambda _: None) -> None:
+        """Open a ledger, or make one.
+
+        Just before and just after each commit, `observe` is told of it: `before move`, `after move`.
+        """
+        self._observe = observe
         self._synchronous = ""
         try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._check(path)
             self._create_schema(path)
         except sqlite3.DatabaseError as error:
-            raise StartRefused(
-                f"`{path}` is damaged, or no ledger of cortex: {error}", hint="restore it, or use another --data-dir"
-            ) from error
+            raise refusal(path, error) from error
+
+    def _check(self, path: Path) -> None:
+        """Look at every page, which takes about a second for a gigabyte: better no operator than one that forgets."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise StartRefused(f"`{path}` is damaged: {found.splitlines()[-1]}", hint=RESTORE)
 
     def _create_schema(self, path: Path) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > _SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise StartRefused(
                 f"`{path}` was written by a newer version of cortex: its schema is {version},"
-                f" this one knows {_SCHEMA_VERSION}",
+                f" this one knows {SCHEMA_VERSION}",
                 hint="upgrade cortex, or use another --data-dir",
             )
         if version == 0:
             schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
         else:
-            schema = " ".join(_UPGRADES[version - 1 :])
-        if version < _SCHEMA_VERSION:
-            self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            schema = " ".join(UPGRADES[version - 1 :])
+        if version < SCHEMA_VERSION:
+            self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION};")
+            self._commit("make_schema")
 
     @contextmanager
-    def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, name: str, *, durable: bool) -> Iterator[sqlite3.Connection]:
         synchronous = "FULL" if durable else "NORMAL"
         if synchronous != self._synchronous:
             self._db.execute(f"PRAGMA synchronous = {synchronous}")
@@ -82,23 +74,28 @@ class SqliteLedger(Ledger):
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
-            self._db.execute("COMMIT")
+            self._commit(name)
         except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise disk_full() from error
+            if isinstance(error, sqlite3.OperationalError) and (failure := storage_failure(error)):
+                raise failure from error
             raise
 
+    def _commit(self, name: str) -> None:
+        self._observe(f"before {name}")
+        self._db.execute("COMMIT")
+        self._observe(f"after {name}")
+
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
-        with self._transaction(durable=True) as db:
+        with self._transaction("begin_epoch", durable=True) as db:
             last = db.execute("SELECT epoch, boot_id FROM operator").fetchone()
             epoch = last["epoch"] + 1 if last else 1
             db.execute("REPLACE INTO operator (one, epoch, boot_id) VALUES (1, ?, ?)", (epoch, boot_id))
         return epoch, last is not None and last["boot_id"] != boot_id
 
     def deploy(self, versions: Sequence[Version]) -> None:
-        with self._transaction(durable=True) as db:
+        with self._transaction("deploy", durable=True) as db:
             db.executemany(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (api_id) DO UPDATE SET deployed_at_ns = excluded.deployed_at_ns",
@@ -128,7 +125,7 @@ class SqliteLedger(Ledger):
 
     def versions(self) -> Sequence[Version]:
         return [
-            _version(row)
+            read_version(row)
             for row in self._db.execute(
                 f"SELECT {_VERSION_COLUMNS} FROM versions JOIN apis USING (api_id) ORDER BY name"  # noqa: S608
             )
@@ -137,37 +134,40 @@ class SqliteLedger(Ledger):
     def version(self, api_id: str) -> Version | None:
         query = f"SELECT {_VERSION_COLUMNS} FROM versions WHERE api_id = ?"  # noqa: S608 - a constant
         row = self._db.execute(query, (api_id,)).fetchone()
-        return _version(row) if row else None
+        return read_version(row) if row else None
 
     def project_ids(self) -> set[str]:
         return {row["project_id"] for row in self._db.execute("SELECT DISTINCT project_id FROM versions")}
 
+    def needed_versions(self, *, without_jobs: Sequence[str] = ()) -> Sequence[Version]:
+        query = (
+            f"SELECT {_VERSION_COLUMNS} FROM versions WHERE api_id IN (SELECT api_id FROM apis)"  # noqa: S608
+            " OR EXISTS (SELECT 1 FROM jobs WHERE jobs.api_id = versions.api_id"
+            " AND id NOT IN (SELECT value FROM json_each(?))) ORDER BY api_id"
+        )
+        return [read_version(row) for row in self._db.execute(query, (json.dumps(list(without_jobs)),))]
+
     def delete_api(self, api_name: str) -> None:
-        with self._transaction(durable=True) as db:
+        with self._transaction("delete_api", durable=True) as db:
             _forget_jobs(db, "api_name = ?", api_name)
             db.execute("DELETE FROM apis WHERE name = ?", (api_name,))
             db.execute("DELETE FROM versions WHERE api_name = ?", (api_name,))
 
-    def add_job(self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None = None) -> None:
-        with self._transaction(durable=True) as db:
+    def add_job(
+        self,
+        job: Job,
+        segments: Sequence[SegmentRange],
+        key: SubmissionKey | None = None,
+        deaths: Sequence[Death] = (),
+    ) -> None:
+        with self._transaction("add_job", durable=True) as db:
             if key is not None:
                 check_key(self.keyed_job(job.api_name, key.name))
             db.execute(
-                "INSERT INTO jobs (id, api_name, api_id, workers, config, source, batch_size, item_count,"
-                " total_batch_count, status, created_at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    job.id,
-                    job.api_name,
-                    job.api_id,
-                    job.workers,
-                    None if job.config is None else json.dumps(job.config),
-                    None if job.source is None else json.dumps(job.source.to_dict()),
-                    job.batch_size,
-                    job.item_count,
-                    job.total_batch_count,
-                    job.status,
-                    job.created_at_ns,
-                ),
+                "INSERT INTO jobs (id, api_name, api_id, workers, config, source, policy, output, rerun_of, origin,"
+                " batch_size, item_count, total_batch_count, status, created_at_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                write_job(job),
             )
             db.executemany(
                 "INSERT INTO segments (job_id, number, first, count) VALUES (?, ?, ?, ?)",
@@ -176,6 +176,13 @@ class SqliteLedger(Ledger):
             if key is not None:
                 row = (job.api_name, key.name, job.id, key.body_sha256)
                 db.execute("INSERT INTO submission_keys VALUES (?, ?, ?, ?)", row)
+            db.executemany(
+                "INSERT INTO deaths VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (job.id, death.batch, *death.part, death.deaths, death.timeouts, death.cause, death.kind)
+                    for death in deaths
+                ],
+            )
 
     def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
         query = "SELECT job_id, body_sha256 FROM submission_keys WHERE api_name = ? AND name = ?"
@@ -184,7 +191,7 @@ class SqliteLedger(Ledger):
         return (job, SubmissionKey(name=key_name, body_sha256=row["body_sha256"])) if job else None
 
     def publish(self, job_id: str, segment: SegmentRange, *, item_count: int, cursor: Mapping[str, Any]) -> Job:
-        with self._transaction(durable=False) as db:
+        with self._transaction("publish", durable=False) as db:
             job = self.job(job_id)
             last = db.execute(f"{_SEGMENTS} DESC LIMIT 1", (job_id,)).fetchone()
             check_publication(job, job_id, SegmentRange(**last) if last else None, segment)
@@ -197,7 +204,7 @@ class SqliteLedger(Ledger):
                 " WHERE id = ? RETURNING *",
                 (segment.count, item_count, job_id),
             ).fetchone()
-        return _job(row)
+        return read_job(row)
 
     def cursor(self, job_id: str) -> Mapping[str, Any] | None:
         query = "SELECT cursor FROM segments WHERE job_id = ? ORDER BY number DESC LIMIT 1"
@@ -206,15 +213,17 @@ class SqliteLedger(Ledger):
 
     def job(self, job_id: str) -> Job | None:
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return _job(row) if row else None
+        return read_job(row) if row else None
 
     def jobs(self, api_name: str) -> Sequence[Job]:
-        return [_job(row) for row in self._db.execute("SELECT * FROM jobs WHERE api_name = ? ORDER BY id", (api_name,))]
+        return [
+            read_job(row) for row in self._db.execute("SELECT * FROM jobs WHERE api_name = ? ORDER BY id", (api_name,))
+        ]
 
     def newest_job(self, api_name: str) -> Job | None:
         query = "SELECT * FROM jobs WHERE api_name = ? ORDER BY id LIMIT 1"
         row = self._db.execute(query, (api_name,)).fetchone()
-        return _job(row) if row else None
+        return read_job(row) if row else None
 
     def count_in_progress(self, api_name: str) -> int:
         query = "SELECT count(*) FROM jobs INDEXED BY jobs_in_progress WHERE ended_at_ns IS NULL AND api_name = ?"
@@ -233,14 +242,14 @@ class SqliteLedger(Ledger):
         return [row["id"] for row in self._db.execute(query, (at_ns, limit))]
 
     def delete_jobs(self, job_ids: Sequence[str]) -> None:
-        with self._transaction(durable=True) as db:
+        with self._transaction("delete_jobs", durable=True) as db:
             condition = "id IN (SELECT value FROM json_each(?)) AND ended_at_ns IS NOT NULL"
             _forget_jobs(db, condition, json.dumps(list(job_ids)))
             _forget_unneeded_versions(db)
 
     def jobs_in_progress(self) -> Sequence[Job]:
         query = "SELECT * FROM jobs WHERE ended_at_ns IS NULL ORDER BY id DESC"
-        return [_job(row) for row in self._db.execute(query)]
+        return [read_job(row) for row in self._db.execute(query)]
 
     def newest_job_id(self) -> str | None:
         query = "SELECT min(id) FROM (SELECT min(id) AS id FROM jobs UNION ALL SELECT newest_job_id FROM forgotten)"
@@ -257,35 +266,38 @@ class SqliteLedger(Ledger):
         *,
         at_ns: int,
         reason: str | None = None,
+        ending: JobStatus | None = None,
         counts: Counts | None = None,
         busy_seconds: float = 0.0,
     ) -> Job:
-        with self._transaction(durable=True) as db:
+        with self._transaction("move", durable=True) as db:
             job = self.job(job_id)
-            check_move(job, job_id, status, counts)
+            check_move(job, job_id, status, ending, counts)
             db.execute(
-                "UPDATE jobs SET status = :status, status_reason = coalesce(:reason, status_reason) WHERE id = :id",
-                {"id": job_id, "status": status, "reason": reason},
+                "UPDATE jobs SET status = :status, status_reason = coalesce(:reason, status_reason),"
+                " ending = coalesce(:ending, ending) WHERE id = :id",
+                {"id": job_id, "status": status, "reason": reason, "ending": ending},
             )
             if status is JobStatus.RUNNING:
-                db.execute("UPDATE jobs SET started_at_ns = ? WHERE id = ?", (at_ns, job_id))
+                db.execute("UPDATE jobs SET started_at_ns = coalesce(started_at_ns, ?) WHERE id = ?", (at_ns, job_id))
             if counts is not None:
                 db.execute(
-                    "UPDATE jobs SET ended_at_ns = ?, succeeded = ?, failed = ?, in_queue = ?, busy_seconds = ?"
-                    " WHERE id = ?",
-                    (at_ns, counts.succeeded, counts.failed, counts.in_queue, busy_seconds, job_id),
+                    "UPDATE jobs SET ended_at_ns = :at_ns, succeeded = :succeeded, failed = :failed,"
+                    " in_queue = :in_queue, succeeded_items = :succeeded_items, failed_items = :failed_items,"
+                    " busy_seconds = :busy_seconds WHERE id = :id",
+                    {"id": job_id, "at_ns": at_ns, "busy_seconds": busy_seconds, **asdict(counts)},
                 )
             row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return _job(row)
+        return read_job(row)
 
     def start_hook(self, job_id: str, worker: str) -> None:
-        with self._transaction(durable=True) as db:
+        with self._transaction("start_hook", durable=True) as db:
             query = "UPDATE jobs SET hook_worker = ? WHERE id = ? AND hook_worker IS NULL"
             if db.execute(query, (worker, job_id)).rowcount != 1:
                 raise ValueError(f"on_job_complete of job {job_id} was started before")
 
     def add_worker(self, record: WorkerRecord) -> None:
-        with self._transaction(durable=False) as db:
+        with self._transaction("add_worker", durable=False) as db:
             db.execute(
                 "INSERT OR IGNORE INTO workers (worker, job_id, supervisor, pid, process_started_at)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -293,8 +305,8 @@ class SqliteLedger(Ledger):
             )
 
     def end_worker(self, worker: str) -> None:
-        with self._transaction(durable=False) as db:
-            db.execute("UPDATE workers SET is_gone = 1 WHERE worker = ?", (worker,))
+        with self._transaction("end_worker", durable=False) as db:
+            db.execute(_END_WORKER, (worker,))
 
     def workers(self, job_id: str) -> Sequence[WorkerRecord]:
         query = (
@@ -303,18 +315,24 @@ class SqliteLedger(Ledger):
         )
         return [WorkerRecord(**row) for row in self._db.execute(query, (job_id,))]
 
-    def charge_death(self, job_id: str, batch: int, *, cause: str, out_of_memory: bool) -> Death:
-        with self._transaction(durable=False) as db:
+    def charge_death(
+        self, job_id: str, batch: int, part: Part, *, kind: DeathKind, cause: str, worker: str | None = None
+    ) -> Death:
+        is_timeout = kind is DeathKind.TIMED_OUT
+        with self._transaction("charge_death", durable=False) as db:
             row = db.execute(
-                "INSERT INTO deaths VALUES (?, ?, 1, ?, ?) ON CONFLICT (job_id, batch) DO UPDATE"
-                " SET deaths = deaths + 1, cause = excluded.cause, out_of_memory = excluded.out_of_memory RETURNING *",
-                (job_id, batch, cause, out_of_memory),
+                "INSERT INTO deaths VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (job_id, batch, first_item, end_item) DO UPDATE SET deaths = deaths + excluded.deaths,"
+                " timeouts = timeouts + excluded.timeouts, cause = excluded.cause, kind = excluded.kind RETURNING *",
+                (job_id, batch, part.first, part.end, not is_timeout, is_timeout, cause, kind),
             ).fetchone()
-        return _death(row)
+            if worker is not None:
+                db.execute(_END_WORKER, (worker,))
+        return read_death(row)
 
     def deaths(self, job_id: str) -> Sequence[Death]:
-        query = "SELECT * FROM deaths WHERE job_id = ? ORDER BY batch"
-        return [_death(row) for row in self._db.execute(query, (job_id,))]
+        query = "SELECT * FROM deaths WHERE job_id = ? ORDER BY batch, first_item, end_item"
+        return [read_death(row) for row in self._db.execute(query, (job_id,))]
 
     def close(self) -> None:
         self._db.close()
@@ -335,22 +353,3 @@ def _forget_unneeded_versions(db: sqlite3.Connection) -> None:
         "DELETE FROM versions WHERE api_id NOT IN (SELECT api_id FROM apis)"
         " AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.api_id = versions.api_id)"
     )
-
-
-def _version(row: sqlite3.Row) -> Version:
-    return Version(**{**dict(row), "spec": json.loads(row["spec"])})
-
-
-def _death(row: sqlite3.Row) -> Death:
-    return Death(batch=row["batch"], deaths=row["deaths"], cause=row["cause"], out_of_memory=bool(row["out_of_memory"]))
-
-
-def _job(row: sqlite3.Row) -> Job:
-    fields: dict[str, Any] = dict(row)
-    succeeded, failed, in_queue = fields.pop("succeeded"), fields.pop("failed"), fields.pop("in_queue")
-    fields["config"] = None if fields["config"] is None else json.loads(fields["config"])
-    fields["source"] = None if fields["source"] is None else FileSource.from_dict(json.loads(fields["source"]))
-    fields["status"] = JobStatus(fields["status"])
-    if succeeded is not None:
-        fields["final_counts"] = Counts(succeeded=succeeded, failed=failed, in_queue=in_queue)
-    return Job(**fields)

@@ -143,12 +143,15 @@ class Uploads:
                 (self.root / upload_id).rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)
 
-    def remove_stale(self, older_than: timedelta) -> None:
-        """Remove the uploads that have not been used for so long. Slow for large ones."""
+    def stale(self, older_than: timedelta) -> list[str]:
+        """Give the uploads that have not been used for so long."""
         oldest_ns = self.now_ns() - older_than // timedelta(microseconds=1) * 1000
         with self._lock:
-            stale = [upload_id for upload_id in self._uploads if self._used_at_ns(upload_id) < oldest_ns]
-        for upload_id in stale:
+            return [upload_id for upload_id in self._uploads if self._used_at_ns(upload_id) < oldest_ns]
+
+    def remove_stale(self, older_than: timedelta) -> None:
+        """Remove the uploads that have not been used for so long. Slow for large ones."""
+        for upload_id in self.stale(older_than):
             self.remove(upload_id)
 
     # All of these, but `_close`, are called by one who holds the lock, or takes it

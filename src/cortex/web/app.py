@@ -14,12 +14,14 @@ from cortex.domain.errors import CortexError, InvalidRequest, MethodNotAllowed, 
 from cortex.operator.keys import Keys
 from cortex.operator.operator import Operator
 from cortex.storage.uploads import Uploads
+from cortex.web.body import Intake
 from cortex.web.control import Control
 from cortex.web.docs import page
 from cortex.web.endpoints import Endpoints
 from cortex.web.errors import show_error, show_failure
 from cortex.web.guard import Guard
 from cortex.web.openapi import document
+from cortex.web.pruning import PruneRoute
 from cortex.web.uploads import UploadRoutes
 
 
@@ -33,13 +35,15 @@ def create_app(
     keys: Keys | None = None,
 ) -> Starlette:
     """Make the ASGI application of an operator that is reached at these addresses, with its keys if it has any."""
-    control, endpoints, sent = Control(operator, about), Endpoints(operator), UploadRoutes(uploads)
+    intake = Intake()
+    control, endpoints, sent = Control(operator, about), Endpoints(operator, intake), UploadRoutes(uploads)
     own = [
         Route("/info", control.info),
         Route("/deploy", control.deploy, methods=["POST"]),
         Route("/apis", control.apis),
         Route("/apis/{name}", control.api, methods=["GET"]),
         Route("/apis/{name}", control.delete_api, methods=["DELETE"]),
+        Route("/prune", PruneRoute(operator, intake).__call__, methods=["POST"]),
         Route("/uploads/{upload_id}", sent.remove, methods=["DELETE"]),
         Route("/uploads/{upload_id}/{name:path}", sent.offset, methods=["GET"]),
         Route("/uploads/{upload_id}/{name:path}", sent.append, methods=["PATCH"]),

@@ -43,10 +43,13 @@ class Control:
         """Tell what this operator is."""
         apis = len(self.operator.deployments.all())
         in_progress = len(self.operator.ledger.jobs_in_progress())
-        return JSONResponse({"version": __version__, **self.about, "apis": apis, "jobs_in_progress": in_progress})
+        answer = {"version": __version__, **self.about, "apis": apis, "jobs_in_progress": in_progress}
+        draining = self.operator.draining.describe()
+        return JSONResponse(answer if draining is None else {**answer, "draining": draining})
 
     async def deploy(self, request: Request) -> Response:
         """Deploy an uploaded configuration and project."""
+        self.operator.check_room()
         with told_if_full():
             name, text, project_id = await self._received(Request(request.scope, _bounded(request.receive)))
         try:

@@ -13,10 +13,12 @@ from cortex.domain.errors import CortexError, InvalidRequest, MethodNotAllowed, 
 from cortex.domain.job import Job
 from cortex.enqueuing.events import Listed
 from cortex.operator.operator import Operator
+from cortex.operator.options import job_defaults
 from cortex.operator.status import submitted
 from cortex.operator.submission import Submission, read_submission
 from cortex.storage.ledger import Version
 from cortex.web import streams
+from cortex.web.actions import ACTIONS, Actions
 from cortex.web.body import Intake
 from cortex.web.connections import while_connected
 from cortex.web.idempotency import Turns, submission_key
@@ -26,6 +28,7 @@ _SMALL_BYTES: Final = 64 * 1024
 """A request up to this size is handled at once; a larger one in a thread, so that nobody else waits for it."""
 
 _PASSED: Final = "validations passed"
+_OUTPUTS: Final = frozenset({"results", "failures", "manifest", "logs"})
 
 JSON_LINES: Final = "application/x-ndjson"
 
@@ -38,10 +41,11 @@ def endpoint_url(request: Request, version: Version) -> str:
 class Endpoints:
     """Serves every path that belongs to a deployed API."""
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Operator, intake: Intake) -> None:
         self._operator = operator
-        self._intake = Intake()
+        self._intake = intake
         self._turns = Turns()
+        self._actions = Actions(operator=operator, intake=self._intake, turns=self._turns)
 
     async def __call__(self, request: Request) -> Response:
         """Find the API, and what is asked of it."""
@@ -54,7 +58,12 @@ class Endpoints:
         job = self._operator.jobs.job(version.api_name, parts[0])
         if len(parts) == 1:
             return await self._job(request, version, job)
-        return self._output(request, job, "/".join(parts[1:]))
+        what = "/".join(parts[1:])
+        if what in ACTIONS:
+            return await self._actions.answer(request, job, what)
+        if what == "verify":
+            return await self._verify(request, job)
+        return await self._output(request, job, what)
 
     async def _api(self, request: Request, version: Version) -> Response:
         if request.method == "POST":
@@ -74,25 +83,32 @@ class Endpoints:
             return JSONResponse({"job_status": status, "endpoint": endpoint_url(request, version)})
         raise MethodNotAllowed(f"{request.method} is not allowed here: GET shows the job, DELETE stops it")
 
-    def _output(self, request: Request, job: Job, what: str) -> Response:
+    async def _output(self, request: Request, job: Job, what: str) -> Response:
+        if what not in _OUTPUTS:
+            raise RouteNotFound(f"a job has no `{what}`; it has results, failures, a manifest and logs")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} is not allowed here: GET reads it")
         follow = _is_true(request, "follow")
         if what == "logs":
-            return _stream(request, streams.log(self._operator, job, follow=follow), "text/plain")
+            return await _stream(request, streams.log(self._operator, job, follow=follow), "text/plain")
         operator = self._operator
+        if what == "manifest":
+            return await _stream(request, streams.manifest(operator, job, follow=follow), JSON_LINES)
         failures = operator.failed_items if _is_true(request, "items") else operator.failures
-        read = {"results": operator.rows, "failures": failures, "manifest": operator.manifest}.get(what)
-        if read is None:
-            raise RouteNotFound(f"a job has no `{what}`; it has results, failures, a manifest and logs")
-        return _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
+        read = operator.rows if what == "results" else failures
+        return await _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
+
+    async def _verify(self, request: Request, job: Job) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{request.method} is not allowed here: GET checks the job")
+        return JSONResponse(await while_connected(request, self._operator.verify(job)))
 
     async def _submit(self, request: Request, version: Version) -> Response:
         async with self._intake.body(request) as body:
             return await self._take(request, version, body)
 
     async def _take(self, request: Request, version: Version, body: bytes) -> Response:
-        submission = await _run(body, read_submission, body)
+        submission = await _run(body, read_submission, body, job_defaults(version))
         if _is_true(request, "dryRun"):
             return await self._try_out(request, submission)
         key = await _run(body, submission_key, request, body)
@@ -102,9 +118,13 @@ class Endpoints:
             return await self._record(request, version, body, replace(submission, key=key))
 
     async def _record(self, request: Request, version: Version, body: bytes, submission: Submission) -> Response:
-        jobs, datasets = self._operator.jobs, self._operator.datasets
+        jobs, datasets, draining = self._operator.jobs, self._operator.datasets, self._operator.draining
+        draining.refuse_if_begun()
+        self._operator.check_room()
         if submission.source:
             await while_connected(request, datasets.check(submission.source))
+        if submission.output:
+            await while_connected(request, datasets.check_output(submission.output))
         job_id = jobs.new_job_id()
         try:
             segments = await _run(body, jobs.write_dataset, job_id, submission)
@@ -112,6 +132,7 @@ class Endpoints:
                 source = await asyncio.to_thread(datasets.claim, submission.source, jobs.folder(job_id))
                 submission = replace(submission, source=source)
             version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
+            draining.refuse_if_begun()
             job = jobs.submit(job_id, version, submission, segments)
         except BaseException:
             jobs.discard(job_id)
@@ -122,6 +143,8 @@ class Endpoints:
 
     async def _try_out(self, request: Request, submission: Submission) -> Response:
         """Say what a submission would process, and do nothing."""
+        if submission.output:
+            await while_connected(request, self._operator.datasets.check_output(submission.output))
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse(await while_connected(request, self._operator.datasets.summary(submission)))
         if submission.source is None:
@@ -154,9 +177,22 @@ async def _first(groups: AsyncGenerator[Listed]) -> Listed:
     return await anext(groups)
 
 
-def _stream(request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
-    """Answer with what comes bit by bit; to HEAD at once, because its client may wait for the end before it goes on."""
-    return StreamingResponse(iter(()) if request.method == "HEAD" else pieces, media_type=media_type)
+async def _stream(request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
+    """Answer with what comes bit by bit; to HEAD at once, because its client may wait for the end before it goes on.
+
+    What is wrong with the first bit can still be said in place of an answer.
+    """
+    if request.method == "HEAD":
+        return StreamingResponse(iter(()), media_type=media_type)
+    if _is_true(request, "follow"):  # the first bit may come in hours
+        return StreamingResponse(pieces, media_type=media_type)
+    return StreamingResponse(_all(await anext(pieces, b""), pieces), media_type=media_type)
+
+
+async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def _run(body: bytes, function: Any, *arguments: Any) -> Any:

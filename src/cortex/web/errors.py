@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from cortex.domain.errors import (
     Conflict,
     CortexError,
+    DataDamaged,
     EnvironmentFailed,
     FilesError,
     Forbidden,
@@ -16,10 +17,11 @@ from cortex.domain.errors import (
     JobFailed,
     MethodNotAllowed,
     NotFound,
+    OperatorStopping,
     OperatorUnreachable,
     Overloaded,
     StartRefused,
-    StorageFull,
+    StorageFailed,
     TooLarge,
     Unauthorized,
 )
@@ -37,7 +39,9 @@ HTTP_STATUS: Final[dict[type[CortexError], int]] = {
     Conflict: 409,
     TooLarge: 413,
     Overloaded: 503,
-    StorageFull: 507,
+    OperatorStopping: 503,
+    StorageFailed: 507,
+    DataDamaged: 500,
     # These have no way into an answer; if one finds it, it is our failure.
     StartRefused: 500,
     OperatorUnreachable: 500,
@@ -60,7 +64,7 @@ async def show_error(_: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | OperatorStopping):
         headers["Retry-After"] = _RETRY_AFTER_SECONDS
     return JSONResponse({"kind": error.code, "message": str(error)}, http_status(error), headers)
 

@@ -82,7 +82,10 @@ class Guard:
         if found is None:
             raise Unauthorized("this operator asks for an API key", hint=HOW_TO_SEND_A_KEY)
         if self._keys.caller(found[1]) is Caller.JOB and not _is_for_jobs(request.method, path):
-            raise Forbidden("the token of a job may only be used for the endpoints of APIs, and to look")
+            raise Forbidden(
+                "the token of a job may only be used for the endpoints of APIs, and to look",
+                hint="deploying, deleting and pruning ask for the operator's own key",
+            )
 
 
 def _is_for_jobs(method: str, path: str) -> bool:

@@ -9,7 +9,9 @@ import msgspec
 from pydantic.json_schema import models_json_schema
 
 from cortex import __version__, answers
+from cortex.operator.rerun import RerunRequest
 from cortex.operator.submission import JobRequest
+from cortex.web.pruning import PruneRequest
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
@@ -23,8 +25,9 @@ _ERRORS: Final[Mapping[int, str]] = {
     405: "The method is not allowed here.",
     409: "The request does not fit the present state.",
     413: "The request is too large.",
-    503: "The operator has too much to do; try again in a moment.",
-    507: "The operator's disk is full.",
+    503: "The operator has too much to do, or is about to stop; try again in a moment.",
+    500: "What the operator has kept is damaged; the message says what.",
+    507: "The operator's disk is full, or cannot be written to.",
 }
 _EVERYWHERE: Final = (401, 403)
 
@@ -41,6 +44,7 @@ class Operation:
     query: Mapping[str, Mapping[str, Any]] | None = None
     headers: Mapping[str, Mapping[str, Any]] | None = None
     body: tuple[str, Any] | None = None
+    is_body_required: bool = True
     is_open: bool = False  # also without an API key
 
 
@@ -151,6 +155,15 @@ OPERATIONS: Final = (
         errors=(400, 404),
     ),
     Operation(
+        method="post",
+        path="/_cortex/prune",
+        summary="Remove ended jobs, and what nothing needs any more",
+        answers={200: (_JSON, _ref("Pruned"))},
+        errors=(400, 413, 503, 507),
+        body=(_JSON, _ref("PruneRequest")),
+        is_body_required=False,
+    ),
+    Operation(
         method="get",
         path="/{endpoint}",
         summary="List the jobs of an API",
@@ -190,21 +203,48 @@ OPERATIONS: Final = (
         answers=_message(),
         errors=(404, 409, 507),
     ),
+    Operation(
+        method="post",
+        path="/{endpoint}/{job_id}/rerun",
+        summary="Make a job of what failed in this one; its results are the merged ones of both",
+        answers={200: (_JSON, _ref("Submitted"))},
+        errors=(400, 404, 409, 413, 500, 503, 507),
+        headers=_IDEMPOTENCY_KEY,
+        body=(_JSON, _ref("RerunRequest")),
+        is_body_required=False,
+    ),
+    *(
+        Operation(
+            method="post",
+            path=f"/{{endpoint}}/{{job_id}}/{what}",
+            summary=summary,
+            answers=_message(),
+            errors=(404, 409, 507),
+        )
+        for what, summary in (("pause", "Let a running job stand still"), ("resume", "Go on with a paused job"))
+    ),
     *(
         Operation(
             method="get",
             path=f"/{{endpoint}}/{{job_id}}/{what}",
             summary=summary,
             answers={200: _text(media_type)},
-            errors=(400, 404),
+            errors=(400, 404, 500),
             query=_FOLLOW | (_ITEMS if what == "failures" else {}),
         )
         for what, media_type, summary in (
             ("results", _LINES, "Read the rows that predict returned, in the order of the items"),
             ("failures", _LINES, "Read which batches failed, and why: each line a Failure"),
-            ("manifest", _LINES, "Read how each batch has ended"),
+            ("manifest", _LINES, "Read the receipt: the job, its inputs, how each batch has ended, and the total"),
             ("logs", _TEXT, "Read the log"),
         )
+    ),
+    Operation(
+        method="get",
+        path="/{endpoint}/{job_id}/verify",
+        summary="Check that all that a job gave is there, and as it was written",
+        answers={200: (_JSON, _ref("Verification"))},
+        errors=(404,),
     ),
     Operation(
         method="get",
@@ -261,7 +301,8 @@ def _describe(operation: Operation) -> dict[str, Any]:
         described["security"] = []
     if operation.body:
         media_type, schema = operation.body
-        described["requestBody"] = {"required": True, "content": {media_type: {"schema": schema}}}
+        content = {media_type: {"schema": schema}}
+        described["requestBody"] = {"required": operation.is_body_required, "content": content}
     return described
 
 
@@ -282,10 +323,15 @@ def _schemas() -> dict[str, Any]:
         answers.DryRun,
         answers.Failure,
         answers.FailedItems,
+        answers.Verification,
         answers.Message,
         answers.UploadState,
+        answers.Pruned,
         answers.Error,
     ]
     _, shapes = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    _, request = models_json_schema([(JobRequest, "validation")], ref_template="#/components/schemas/{model}")
-    return {**shapes, **request["$defs"]}
+    _, requests = models_json_schema(
+        [(each, "validation") for each in (JobRequest, RerunRequest, PruneRequest)],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {**shapes, **requests["$defs"]}

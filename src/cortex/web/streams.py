@@ -9,11 +9,16 @@ from typing import Final
 
 from starlette.concurrency import iterate_in_threadpool
 
-from cortex.domain.job import Job
+from cortex.domain.errors import DataDamaged, FilesError
+from cortex.domain.job import Job, JobStatus
+from cortex.exporting.receipt import json_line
 from cortex.operator.operator import Operator
+from cortex.storage.results import ResultDamaged
+from cortex.storage.segments import SegmentDamaged
 
 _CHUNK_BYTES: Final = 256 * 1024
 _LOOK_AGAIN_SECONDS: Final = 0.2
+_DAMAGED: Final = "`cortex verify` names all that is damaged; `cortex rerun --all` makes the results again"
 
 
 @contextmanager
@@ -42,6 +47,38 @@ async def batches(
                 await _wait(end_of_job)
     job = operator.ledger.job(job.id) or job
     async for chunk in _chunks(while_there(root, read(job, position, job.total_batch_count))):
+        yield chunk
+
+
+async def manifest(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[bytes]:
+    """Give the manifest of a Job; if following, its inputs once they are listed, and then until the Job has ended.
+
+    Where it meets damage on its way, its last line says so. Raises DataDamaged.
+    """
+    is_begun = False
+    try:
+        async for chunk in _manifest(operator, job, follow=follow):
+            yield chunk
+            is_begun = True
+    except DataDamaged as error:
+        if is_begun:
+            yield json_line("error", {"message": str(error)})
+        raise
+
+
+async def _manifest(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[bytes]:
+    receipt, root = operator.manifest(job), operator.jobs.folder(job.id).root
+    if follow:
+        with _end_of(operator, job) as end_of_job:
+            while job.status is JobStatus.ENQUEUING and not end_of_job.is_set():
+                await _wait(end_of_job)
+                job = operator.ledger.job(job.id) or job
+    async for chunk in _chunks(while_there(root, receipt.head(job))):
+        yield chunk
+    async for chunk in batches(operator, job, receipt.batches, follow=follow):
+        yield chunk
+    job = operator.ledger.job(job.id) or job
+    async for chunk in _chunks(while_there(root, receipt.tail(job))):
         yield chunk
 
 
@@ -77,12 +114,15 @@ def _read(path: Path, position: int) -> bytes:
 
 
 def while_there(root: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Give pieces until their Job is removed, with its folder: that is an end, and no failure."""
+    """Give pieces until their Job is removed, with its folder: that is an end, and no failure. Raises DataDamaged."""
     try:
         yield from pieces
-    except Exception:
-        if root.exists():
-            raise
+    except Exception as error:
+        if not root.exists():
+            return
+        if isinstance(error, SegmentDamaged | ResultDamaged | FilesError | OSError):
+            raise DataDamaged(str(error), hint=_DAMAGED) from error
+        raise
 
 
 async def _chunks(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
+from cortex.worker.stopped import is_gone
+
 _PROBE: Final = "probe"
 _PROBE_BYTES: Final = 64 * 2**20
 _NAME: Final = re.compile(r"cortex-(\d+)-.+")
@@ -89,7 +91,7 @@ class Groups:
         """Remove the groups of supervisors that are gone."""
         for group in self.parent.glob("cortex-*"):
             match = _NAME.fullmatch(group.name)
-            if match and not (proc / match[1]).exists():
+            if match and is_gone(proc, int(match[1])):
                 self._emptied.append(group)
         self.clear_up()
 

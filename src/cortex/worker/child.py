@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cortex.domain.frame import Frame
+from cortex.domain.layout import JobFolder
 from cortex.worker.forking import Template, command
 from cortex.worker.joblog import BoundedLog
+from cortex.worker.termination import say_that_it_is_meant
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class Child:
     exit_status: int | None = None
     is_out_of_memory: bool = False
     stopped_seconds: float | None = None  # how long it was stopped, if it was killed for that
+    page: Path | None = None
     is_interrupted: bool = False
     kill_at: float | None = None
     drained_by: float | None = None
@@ -51,6 +54,14 @@ class Child:
             "stopped_seconds": self.stopped_seconds,
         }
 
+    def interrupt(self) -> None:
+        """Send SIGTERM, and say that it is meant; as soon as there is a process."""
+        self.is_interrupted = True
+        if self.page is not None:
+            with contextlib.suppress(OSError):  # its Job was removed: then it dies of the SIGKILL that follows
+                say_that_it_is_meant(self.page)
+        self.signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Send SIGKILL."""
         self.signal(signal.SIGKILL)
@@ -64,6 +75,11 @@ class Child:
         except ProcessLookupError:
             if self.exit_status is None:  # it was forked just now and has no group of its own yet
                 os.kill(self.pid, number)
+
+
+def page_of(frame: Frame) -> Path:
+    """Give the page of the Worker that is ordered."""
+    return JobFolder(Path(frame["order"]["folder"])).page(frame["order"]["worker"])
 
 
 def spawn(frame: Frame, pipe: int) -> int:

@@ -1,8 +1,8 @@
 """One Worker: construct the predictor, run leased Batches, run on_job_complete, end.
 
 Per Batch, in this order: the page names it (so a death has a suspect), the page's limit is read (so the operator can
-take back what has not begun), predict runs once, what it returned is written, the state byte is stored. The byte is
-the ending; a death anywhere before it leaves the Batch open.
+take back what has not begun), it is attempted and what came of that is written, the state byte is stored, unless
+another attempt is to follow. The byte is the ending; a death anywhere before it leaves the Batch open.
 """
 
 import json
@@ -10,23 +10,23 @@ import mmap
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from cortex.domain.batch import BatchState, EntryKind, HookState, Page
+from cortex.domain.batch import BatchState, HookState, Page
 from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_id_prefix, batch_id_suffix
 from cortex.domain.layout import JobFolder
 from cortex.predictor import LoadedPredictor, construct, load
+from cortex.worker.attempts import AttemptPolicy, Attempts
 from cortex.worker.kernel import die_with_parent, join_group, name_process
 from cortex.worker.link import Link, OperatorGone
 from cortex.worker.output import Output
-from cortex.worker.rows import RowsFile, decode, encode
+from cortex.worker.raised import show, summarize
+from cortex.worker.rows import RowsFile
 from cortex.worker.segment import LeasedSegment
-
-_OWN_CODE: Final = (str(Path(__file__).parent.parent), "<frozen ")
+from cortex.worker.termination import heed_the_supervisor_alone
 
 
 def main() -> int:
@@ -76,13 +76,13 @@ class Worker:
         self._folder = JobFolder(Path(order["folder"]))
         self._phase = "initializing"
         self._error: str | None = None
-        self._token = 0
         self._predictor: LoadedPredictor | None = None
+        self._setup: dict[str, Any] = {}
         with self._folder.page(order["worker"]).open("r+b") as file:
             self._page = memoryview(mmap.mmap(file.fileno(), Page.SIZE)).cast("Q")
+        heed_the_supervisor_alone(self._page)
         self._rows = RowsFile(self._folder.rows(order["worker"]), self._folder.index(order["worker"]))
         self._segment: LeasedSegment | None = None
-        self._batch_id_prefix = batch_id_prefix(order["job_id"])
         self._link = Link(Path(order["channel"]), self._hello)
 
     def live(self) -> int:
@@ -90,19 +90,20 @@ class Worker:
         try:
             self._predictor = self._construct()
         except BaseException as error:
-            print(_traceback(error))  # noqa: T201 - to the Job's log
+            print(show(error))  # noqa: T201 - to the Job's log
             self._output.flush()
-            self._phase, self._error = "failed", _summary(error)
+            self._phase, self._error = "failed", summarize(error)
             self._link.send({"type": "init_failed", "error": self._error})
             while self._link.receive()["type"] != "end":  # so that the operator knows why before it sees the exit
                 continue
             return 1
+        attempts = self._attempts(self._predictor)
         self._phase = "ready"
         self._link.send({"type": "ready", "has_hook": self._predictor.has_on_job_complete})
         while True:
             frame = self._link.receive()
             if frame["type"] == "lease":
-                self._run(frame, self._predictor)
+                self._run(frame, attempts)
             elif frame["type"] == "run_hook":
                 self._run_hook(self._predictor)
             elif frame["type"] == "finish":
@@ -120,24 +121,36 @@ class Worker:
     def _construct(self) -> LoadedPredictor:
         order = self._order
         self._output.log(f"loading the predictor from {order['predictor_path']}")
-        setup = json.loads(self._folder.setup.read_bytes())
-        return construct(self._load_class(), config=setup["config"], job_spec=setup["job_spec"])
+        self._setup = json.loads(self._folder.setup.read_bytes())
+        return construct(self._load_class(), config=self._setup["config"], job_spec=self._setup["job_spec"])
 
-    def _run(self, lease: Frame, predictor: LoadedPredictor) -> None:
-        self._token = lease["token"]
+    def _attempts(self, predictor: LoadedPredictor) -> Attempts:
+        return Attempts(
+            folder=self._folder,
+            policy=AttemptPolicy.from_setup(self._setup),
+            predictor=predictor,
+            rows=self._rows,
+            page=self._page,
+            output=self._output,
+        )
+
+    def _run(self, lease: Frame, attempts: Attempts) -> None:
         if self._segment is None or self._segment.number != lease["segment"]:
             if self._segment is not None:
                 self._segment.close()
             self._segment = LeasedSegment(self._folder, lease["segment"], lease["segment_first"])
-        finished, seconds = self._run_batches(lease, self._segment, predictor)
+        attempts.begin(lease)
+        told = self._run_batches(lease, self._segment, attempts)
         self._page[Page.CURRENT] = 0
         self._output.flush()
-        token, self._token = self._token, 0
-        self._link.send({"type": "lease_ended", "token": token, "finished": finished, "seconds": seconds})
+        self._link.send({"type": "lease_ended", "token": lease["token"], **told})
 
-    def _run_batches(self, lease: Frame, segment: LeasedSegment, predictor: LoadedPredictor) -> tuple[int, float]:
+    def _run_batches(self, lease: Frame, segment: LeasedSegment, attempts: Attempts) -> Frame:
+        """Run the Batches of a Lease; tell how many have ended, how many of these have failed, and how long it took."""
         page, states, log_at, clock = self._page, segment.states, self._output.log_at, time.time_ns
-        finished = 0
+        names_batches = self._setup.get("names_batches", self._order["job_id"])
+        prefix = batch_id_prefix(names_batches)
+        finished = failed = 0
         began_at_ns = clock()
         for batch, payload in segment.batches(lease["first"], lease["end"]):
             started_at_ns = clock()
@@ -145,45 +158,16 @@ class Worker:
             page[Page.CURRENT] = batch + 1
             if batch >= page[Page.LIMIT]:
                 break
-            identity = self._batch_id_prefix + batch_id_suffix(self._order["job_id"], batch)
+            identity = prefix + batch_id_suffix(names_batches, batch)
             log_at(started_at_ns, f"processing batch {identity}")
-            state = self._run_batch(batch, identity, payload, predictor)
-            states[batch - lease["segment_first"]] = state
-            finished += 1
-            page[Page.FINISHED] += 1
+            state = attempts.run(batch, identity, payload)
+            if state:
+                states[batch - lease["segment_first"]] = state
+                finished += 1
+                page[Page.FINISHED] += 1
+                failed += state >= BatchState.FAILED
             page[Page.BUSY_NS] += max(0, clock() - started_at_ns)
-        return finished, (clock() - began_at_ns) / 1e9
-
-    def _run_batch(self, batch: int, identity: str, payload: bytes, predictor: LoadedPredictor) -> BatchState:
-        """Run predict over one Batch and keep what came of it; give how the Batch ended."""
-        try:
-            items = decode(payload)
-            count = len(items)
-            value = predictor.predict(items, identity)
-            if value is None:
-                return BatchState.SUCCEEDED
-            rows, row_count = encode(value, count)
-            self._rows.append(batch, self._token, EntryKind.ROWS, rows, row_count)
-        except (Exception, SystemExit) as error:
-            self._output.log(f"failed to process batch {identity}", "ERROR")
-            print(_traceback(error))  # noqa: T201
-            self._keep_failure(batch, error)
-            return BatchState.FAILED
-        return BatchState.SUCCEEDED_WITH_ROWS
-
-    def _keep_failure(self, batch: int, error: BaseException) -> None:
-        failure = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": _traceback(error),
-            "at_ns": time.time_ns(),
-            "pid": os.getpid(),
-        }
-        data = json.dumps(failure).encode() + b"\n"
-        try:
-            self._rows.append(batch, self._token, EntryKind.FAILURE, data, 1)
-        except OSError as storing:  # a full disk: the log has the failure, and the Batch has failed all the same
-            self._output.log(f"the failure could not be stored: {storing}", "ERROR")
+        return {"finished": finished, "failed": failed, "seconds": (clock() - began_at_ns) / 1e9}
 
     def _run_hook(self, predictor: LoadedPredictor) -> None:
         self._page[Page.HOOK] = HookState.STARTED
@@ -193,20 +177,8 @@ class Worker:
             predictor.on_job_complete()
             self._page[Page.HOOK] = HookState.SUCCEEDED
         except (Exception, SystemExit) as error:
-            print(_traceback(error))  # noqa: T201
-            error_summary = _summary(error)
+            print(show(error))  # noqa: T201
+            error_summary = summarize(error)
             self._page[Page.HOOK] = HookState.FAILED
         self._output.flush()
         self._link.send({"type": "hook_ended", "error": error_summary})
-
-
-def _summary(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()
-
-
-def _traceback(error: BaseException) -> str:
-    """Show where the user's code raised, without the frames of ours that led there."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__)).rstrip()

@@ -1,5 +1,6 @@
 """What predict returned, as JSON lines, and where a Worker keeps it until the Job's results are read."""
 
+import errno
 import json
 import math
 import os
@@ -17,6 +18,9 @@ try:
     import orjson
 except ImportError:  # a user's environment may lack it
     orjson = None
+
+MAX_ENTRY_BYTES: Final = 2**32 - 1
+"""More has no room in an entry."""
 
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
@@ -105,6 +109,8 @@ class RowsFile:
 
     def append(self, batch: int, token: int, kind: EntryKind, data: bytes, rows: int) -> None:
         """Keep what a Batch returned. Raises OSError, for example when the disk is full, and keeps nothing then."""
+        if len(data) > MAX_ENTRY_BYTES:
+            raise OSError(errno.EFBIG, f"a batch may leave {MAX_ENTRY_BYTES} bytes, this one would leave {len(data)}")
         entry = ResultEntry(batch, token, self._end, len(data), rows, kind, zlib.crc32(data))
         try:
             _write_all(self._rows, data)

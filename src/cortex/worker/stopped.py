@@ -36,12 +36,8 @@ class Stopped:
         return self._dead.look(dead, seconds=BEAT_SECONDS)  # the death of any other is told before the second look
 
     def _has_died(self, pid: int) -> bool:
-        """Tell whether no thread of a process will ever run again: the first one may have died alone."""
-        try:
-            states = {_fields(thread)[_STATE] for thread in (self.proc / str(pid) / "task").glob("*/stat")}
-        except OSError:
-            return False  # it is ending just now
-        return bool(states) and states <= _DEAD
+        """Tell whether a process waits to be reaped."""
+        return (self.proc / str(pid)).exists() and is_gone(self.proc, pid)
 
     def _ticks_if_stopped(self, pid: int) -> int | None:
         """Give how long a process that is stopped has run: one that has since the last look was not stopped all along.
@@ -54,6 +50,15 @@ class Stopped:
             return None  # it has ended
         state, user, system = (fields[field] for field in (_STATE, _USER_TICKS, _SYSTEM_TICKS))
         return int(user) + int(system) if state in _STOPPED else None
+
+
+def is_gone(proc: Path, pid: int) -> bool:
+    """Tell whether no thread of a process will ever run again: the first one may have died alone."""
+    try:
+        states = {_fields(thread)[_STATE] for thread in (proc / str(pid) / "task").glob("*/stat")}
+    except OSError:
+        return False  # it is ending just now
+    return states <= _DEAD
 
 
 def _fields(stat: Path) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Final
 
 from cortex.domain.frame import Frame, FrameReader, encode
 from cortex.domain.silence import BEAT_SECONDS
-from cortex.worker.child import Child, spawn
+from cortex.worker.child import Child, page_of, spawn
 from cortex.worker.forking import State, Template, start_template, template_key
 from cortex.worker.joblog import BoundedLog
 from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
@@ -105,6 +105,10 @@ class Supervisor:
         if self._link is None:
             due += [now + _RECONNECT_SECONDS, self._orphan_at]
         return max(0.0, min(due) - now) if due else None
+
+    def _end_if_alone(self, *_: object) -> None:
+        """Leave SIGTERM to the operator: where all processes of a service get it, Workers finish what they are in."""
+        self._must_end |= self._link is None
 
     def _keep_deadlines(self) -> None:
         now = time.monotonic()
@@ -230,7 +234,7 @@ class Supervisor:
             self._tell({"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"})
             return
         os.set_blocking(reading, False)
-        child = self._children[worker] = Child(worker, log, place, template, reading)
+        child = self._children[worker] = Child(worker, log, place, template, reading, page=page_of(frame))
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._forward(child))
         if template is None:
             try:
@@ -303,7 +307,7 @@ class Supervisor:
             return
         child.pid = pid
         if child.is_interrupted:  # it was stopped while it was being forked
-            child.signal(signal.SIGTERM)
+            child.interrupt()
         self._tell({"type": "started", "worker": worker, "pid": pid})
         if pid in self._unclaimed:
             self._exited(child, self._unclaimed.pop(pid))
@@ -317,9 +321,8 @@ class Supervisor:
                 self._end_template(template)  # nobody waits for an import that may never end
             return
         child.kill_at = time.monotonic() + grace_seconds
-        child.is_interrupted |= at_once
         if at_once:
-            child.signal(signal.SIGTERM)
+            child.interrupt()
 
     def _forward(self, child: Child) -> bool:
         """Forward some of what a Worker has printed; False when there is nothing more for now, or ever."""
@@ -352,6 +355,7 @@ class Supervisor:
             end.setblocking(False)
         signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._end_if_alone)
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._reap(reading))
 
     def _reap(self, wakeups: socket.socket) -> None:

@@ -301,6 +301,25 @@ def test_the_data_directory_is_its_owners_alone(operator: OperatorProcess) -> No
     assert stat.S_IMODE(operator.data_dir.stat().st_mode) == 0o700
 
 
+def test_off_loopback_folders_for_results_need_to_be_allowed(guarded: OperatorProcess) -> None:
+    """On loopback too, a request with a foreign `Origin` …: off loopback, `file://` outputs need `--allow-path`."""
+    root = guarded.data_dir.parent
+    places = [f"file://{root}/allowed/out", f"{root}/allowed/out", f"file://{root}/out", f"{root}/allowed/../out"]
+
+    answers = [
+        guarded.http.post(
+            "/echo", json={"workers": 1, "item_list": {"items": [1], "batch_size": 1}, "results": {"path": place}}
+        )
+        for place in places
+    ]
+
+    assert [200, 200, 400, 400] == [answer.status_code for answer in answers]
+    for refused in answers[2:]:
+        assert refused.json()["message"].startswith("results.path: ")
+        assert "--allow-path" in refused.json()["message"]
+    assert not (root / "out").exists()
+
+
 def test_off_loopback_files_of_the_machine_need_to_be_allowed(guarded: OperatorProcess) -> None:
     """On loopback too, a request with a foreign `Origin` …: off loopback, `file://` sources need `--allow-path`."""
     allowed = guarded.data_dir.parent / "allowed" / "lines.json"
@@ -310,6 +329,20 @@ def test_off_loopback_files_of_the_machine_need_to_be_allowed(guarded: OperatorP
     answers = [
         guarded.http.post("/echo?dryRun=true", json=files_of("file_path_lister", f"file://{path}", batch_size=1))
         for path in (allowed, forbidden)
+    ]
+
+    assert [200, 400] == [answer.status_code for answer in answers]
+    assert "--allow-path" in answers[1].json()["message"]
+
+
+def test_off_loopback_results_are_written_only_where_that_is_allowed(guarded: OperatorProcess) -> None:
+    """On loopback too, a request with a foreign `Origin` …: off loopback, `file://` outputs need `--allow-path`."""
+    request = {"workers": 1, "item_list": {"items": [1], "batch_size": 1}}
+    folders = (guarded.data_dir.parent / "allowed" / "out", guarded.data_dir.parent / "out")
+
+    answers = [
+        guarded.http.post("/echo?dryRun=true", json={**request, "results": {"path": f"file://{folder}"}})
+        for folder in folders
     ]
 
     assert [200, 400] == [answer.status_code for answer in answers]

@@ -170,10 +170,14 @@ def test_outputs_are_lines_as_far_as_the_job_is_and_can_be_followed(
         assert ("ValueError", "as asked") == (failure["type"], failure["message"])
         assert answers["logs"].headers["content-type"].startswith("text/plain")
         assert {answers[what].headers["content-type"] for what in outputs[:3]} == {"application/x-ndjson"}
-    statuses = [
-        [json.loads(line)["status"] for line in each["manifest"].text.splitlines()] for each in (so_far, to_the_end)
-    ]
+    receipts = [list(map(json.loads, each["manifest"].text.splitlines())) for each in (so_far, to_the_end)]
+    statuses = [[line["status"] for line in receipt if line["kind"] == "batch"] for receipt in receipts]
     assert [["succeeded", "failed"], ["succeeded", "failed", "succeeded"]] == statuses
+    assert [["job", "total"]] * 2 == [[receipt[0]["kind"], receipt[-1]["kind"]] for receipt in receipts]
+    assert [(3, 1, 1, 1), (3, 2, 1, 0)] == [
+        tuple(receipt[-1][name] for name in ("items", "succeeded_items", "failed_items", "open_items"))
+        for receipt in receipts
+    ]
     assert "the last word" not in so_far["logs"].text
     assert to_the_end["logs"].text.splitlines()[-1].startswith("completed with failures: 1 of 3 batches failed")
 
@@ -336,6 +340,32 @@ def test_the_counts_add_up_at_every_read_and_the_end_shows_last(operator: Operat
 
     assert status["status"] == "status_completed_with_failures"
     assert "ValueError: as asked" in status["status_reason"]
+
+
+def test_a_job_that_takes_too_long_has_timed_out_and_says_why(
+    submit_gated: Callable[..., str], operator: OperatorProcess
+) -> None:
+    """Status codes: those of seeds/4 …: plus `status_timed_out`."""
+    job = submit_gated("wait", timeout=0.5)
+
+    status = operator.wait(job, api="gated")
+
+    assert ("status_timed_out", True) == (status["status"], "timeout of 0.5 seconds" in status["status_reason"])
+
+
+def test_a_job_that_is_paused_says_so_until_it_is_resumed(
+    submit_gated: Callable[..., str], operator: OperatorProcess, gate: Gate
+) -> None:
+    """Status codes: those of seeds/4 …: plus `status_paused`."""
+    job = submit_gated("wait", 1)
+    wait_for_line(operator, job, "waiting")
+
+    operator.http.post(f"/gated/{job}/pause").raise_for_status()
+    paused = operator.status(job, api="gated")["status"]
+    operator.http.post(f"/gated/{job}/resume").raise_for_status()
+    gate.open()
+
+    assert ("status_paused", "status_succeeded") == (paused, operator.wait(job, api="gated")["status"])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ OBEDIENT = """
             print("the hook runs in", os.getpid(), flush=True)
             if self.config.get("hook") == "fail":
                 raise RuntimeError("the hook fails")
+            if self.config.get("hook") == "fail once" and self.is_first():
+                raise RuntimeError("the hook fails once")
             if self.config.get("hook") == "die":
                 os._exit(4)
 """
@@ -110,6 +112,14 @@ def test_a_batch_whose_predict_raises_fails_alone(obedient: OperatorProcess) -> 
 
     assert status == "status_completed_with_failures"
     assert [1, 3] == obedient.rows(job, api="obedient")
+
+
+def test_a_batch_whose_predict_raises_is_tried_as_often_as_the_job_asked_for(obedient: OperatorProcess) -> None:
+    """`predict` raises -> that batch has failed (unless the job asked for retries) …"""
+    job = obedient.submit([1, "fail", 3], api="obedient", retries={"attempts": 3, "backoff": 0})
+
+    assert obedient.wait(job, api="obedient")["status"] == "status_completed_with_failures"
+    assert obedient.log(job, api="obedient").count("failed to process batch") == 3
 
 
 def test_a_worker_that_dies_is_replaced_and_its_batch_runs_again(obedient: OperatorProcess, tmp_path: Path) -> None:
@@ -208,6 +218,21 @@ def test_a_hook_that_fails_is_a_worker_error_and_runs_once(obedient: OperatorPro
     assert reason in obedient.status(job, api="obedient")["status_reason"]
     assert log.count("executing on_job_complete") == 1
     assert [1, 2] == obedient.rows(job, api="obedient")
+
+
+def test_a_hook_that_has_failed_is_run_again_by_a_command(
+    obedient: OperatorProcess, at_operator: AtOperator, tmp_path: Path
+) -> None:
+    """`on_job_complete` is started at most once …: `cortex rerun API JOB --hook` runs it again."""
+    job, status, _ = run(obedient, 1, "fail", 2, hook="fail once", mark=str(tmp_path / "mark"))
+    assert status == "status_worker_error"
+
+    again = at_operator.out("rerun", "obedient", job, "--hook").strip()
+
+    assert obedient.wait(again, api="obedient")["status"] == "status_completed_with_failures"
+    log = obedient.log(again, api="obedient")
+    assert [1, 0] == [log.count("the hook runs in"), log.count("processing batch")]
+    assert [1, 2] == obedient.rows(again, api="obedient")
 
 
 def test_the_operators_death_does_not_interrupt_the_hook(

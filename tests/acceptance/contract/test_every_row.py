@@ -9,12 +9,7 @@ LATER = {
     "(a RealtimeAPI: a JSON summary)": "APIs that answer at once",
     "`predict API FILE`, `refresh API`": "APIs that answer at once",
     "`{min, max}` where elastic": "elastic workers",
-    "(unless the job asked for retries)": "retries",
-    "`cortex rerun API JOB --hook`": "running again what has failed",
     "`/metrics`": "metrics; the path is kept free",
-    "`status_timed_out`": "time limits for jobs",
-    "`status_paused`": "jobs that are paused",
-    "`file://` sources and outputs": "outputs; sources are tested",
 }
 
 

@@ -5,7 +5,7 @@ A module of its own, because the readers of object stores take longer to import 
 
 from pathlib import Path
 
-from cortex.cli.local_files import LocalFile, Upload, absolute, common_root, is_local, make_upload
+from cortex.clients.local_files import LocalFile, Upload, absolute, common_root, is_local, make_upload
 from cortex.domain.errors import InvalidSubmission
 from cortex.domain.source import FileSource
 from cortex.files.places import AllFiles

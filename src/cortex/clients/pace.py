@@ -5,8 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from cortex.answers import JobFacts
-from cortex.cli.times import format_duration, format_rate
-from cortex.cli.views import duration, failed_count, has_ended, succeeded_count, total_count
+from cortex.clients.facts import duration, failed_count, has_ended, succeeded_count, total_count
+from cortex.clients.times import format_duration, format_rate
+from cortex.domain.job import JobStatus
 
 
 class Pace:
@@ -20,6 +21,9 @@ class Pace:
         """Say `, 19.3 batches/s, 1s left`; before that what is waited for, and of a job that has ended, ` in 4s`."""
         if has_ended(job):
             return f" in {format_duration(duration(job, datetime.now(UTC)))}"
+        if job["status"] == JobStatus.PAUSED:
+            self._start_of_run = None  # what comes after the pause has a pace of its own
+            return ", until it is resumed"
         now = self._clock()
         done = succeeded_count(job) + failed_count(job)
         if self._start_of_run is None:

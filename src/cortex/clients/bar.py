@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cortex.answers import JobFacts
-from cortex.cli.pace import Pace
-from cortex.cli.views import enqueuing_text, failed_count, has_ended, status_text, succeeded_count, total_count
+from cortex.clients.facts import enqueuing_text, failed_count, has_ended, status_text, succeeded_count, total_count
+from cortex.clients.pace import Pace
 
 
 @contextmanager

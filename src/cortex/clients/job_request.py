@@ -1,15 +1,17 @@
-"""From a dataset on the command line to a job request, and to what has to be uploaded for it."""
+"""From a dataset here to a job request, and to what has to be uploaded for it."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from cortex.answers import DryRun
-from cortex.cli.dry_run import SHOWN_PATHS
-from cortex.cli.local_files import Upload, absolute, is_local
+from cortex.clients.local_files import Upload, absolute, is_local
 from cortex.domain.batch import MAX_REQUEST_BYTES
 from cortex.domain.source import FileSource, SourceKind
+
+SHOWN_PATHS: Final = 10
+"""How many paths a dry run shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +20,13 @@ class JobOptions:
 
     workers: int
     config: Mapping[str, Any]
+    policy: Mapping[str, Any] = field(default_factory=dict)  # the other fields of a request, as they are: `retries` …
 
     def request(self, section: str, dataset: bytes) -> bytes:
         """Write the job request."""
-        config = b',"config":' + _json(self.config) if self.config else b""
-        return b'{"workers":%d,"%b":%b%b}' % (self.workers, section.encode(), dataset, config)
+        others = {"config": self.config, **self.policy} if self.config else self.policy
+        rest = b"," + _json(others)[1:-1] if others else b""
+        return b'{"workers":%d,"%b":%b%b}' % (self.workers, section.encode(), dataset, rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,13 @@ def with_uploaded_files(
         dry_request=_file_request(job, replace(source, paths=remote)) if remote else None,
         counted=_count(source, upload, item_count),
     )
+
+
+def with_uploaded_items(job: JobOptions, upload: Upload, batch_size: int) -> Prepared:
+    """Prepare a request for items that are the lines of the one file of an upload."""
+    paths = [upload.url(file.name) for file in upload.files]
+    source = FileSource(kind=SourceKind.DELIMITED_FILES, paths=paths, batch_size=batch_size)
+    return Prepared(request=_file_request(job, source), upload=upload, dry_request=None)
 
 
 def _file_request(job: JobOptions, source: FileSource) -> bytes:

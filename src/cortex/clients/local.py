@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cortex.domain.errors import OperatorUnreachable, StartRefused
 from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE
@@ -22,6 +24,7 @@ LOOPBACK = "127.0.0.1"
 PORT = 8888
 
 _LOG_LINES = 20
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +78,49 @@ class LocalOperator:
                 )
             return running, True
 
-    def stop(self) -> RunningOperator | None:
-        """Stop the running operator and return what ran; once this returns, it is gone. None if none ran."""
+    def stop(
+        self, *, at_once: bool = False, waiting_for: Callable[[str], None] = lambda _: None
+    ) -> RunningOperator | None:
+        """Stop the running operator and return what ran; once this returns, it is gone. None if none ran.
+
+        It lets batches end within its grace period, unless it is to stop `at_once`; `waiting_for` is told which.
+        """
         if not self.data_dir.exists():
             return None
+        if at_once and (running := self._find()):  # before the lock, which whoever waits for its end may hold
+            _interrupt(running.pid)
         with self._alone():
             running = self._find()
             if running is None:
                 return None
-            if not _end(running.pid):
-                raise OperatorUnreachable(
-                    f"the operator (pid {running.pid}) was asked to stop and has not ended in {STOP_SECONDS:.0f} s",
-                    hint=f"`kill -9 {running.pid}` ends it; jobs in progress go on when an operator is started again",
-                )
+            self._end(running.pid, at_once=at_once, waiting_for=waiting_for)
             return running
+
+    def _end(self, pid: int, *, at_once: bool, waiting_for: Callable[[str], None]) -> None:
+        """Ask a process to end and wait until it is gone."""
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        deadline, told = time.monotonic() + STOP_SECONDS, False
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            if at_once:
+                signal.pidfd_send_signal(process, signal.SIGINT)
+            while not select.select([process], [], [], _LOOK_SECONDS)[0]:
+                note = self._note() or {}
+                if not told and "waiting_for" in note:
+                    told, deadline = True, deadline + note["waiting_seconds"]
+                    waiting_for(note["waiting_for"])
+                if time.monotonic() > deadline:
+                    raise OperatorUnreachable(
+                        f"the operator (pid {pid}) was asked to stop and has not ended in time",
+                        hint=f"`kill -9 {pid}` ends it; jobs in progress go on when an operator is started again",
+                    )
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(process)
 
     @property
     def _log_path(self) -> Path:
@@ -103,13 +135,20 @@ class LocalOperator:
     def _find(self) -> RunningOperator | None:
         if not self._is_locked():
             return None
-        try:
-            description = json.loads((self.data_dir / "operator.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        description = self._note()
+        if description is None:
             raise OperatorUnreachable(
                 f"the operator of `{self.data_dir}` is just starting or stopping", hint="try again in a moment"
-            ) from None
+            )
         return RunningOperator(pid=description["pid"], address=description["address"], version=description["version"])
+
+    def _note(self) -> dict[str, Any] | None:
+        """Read what an operator says of itself; None where there is nothing, or half of it."""
+        try:
+            note: dict[str, Any] = json.loads((self.data_dir / "operator.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return note
 
     def _is_locked(self) -> bool:
         try:
@@ -160,20 +199,11 @@ def _without_keys(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name not in (KEY_VARIABLE, FILE_VARIABLE)}
 
 
-def _end(pid: int) -> bool:
-    """Ask a process to end; return whether it is gone, which is waited for."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        signal.pidfd_send_signal(process, signal.SIGTERM)
-        is_gone, _, _ = select.select([process], [], [], STOP_SECONDS)
-    except ProcessLookupError:
-        return True
-    finally:
-        os.close(process)
-    return bool(is_gone)
+def _interrupt(pid: int) -> None:
+    """Let an operator wait for nothing: each further signal says so, and two that differ are never one."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
 
 
 def _is_free(port: int) -> bool:

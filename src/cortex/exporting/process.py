@@ -1,0 +1,125 @@
+"""The operator's side of exporting: starts the processes, hears what they tell, and starts again those that die."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cortex.child_process import ChildDied, lines_of
+from cortex.domain.errors import CortexError, InvalidSubmission
+from cortex.domain.output import Output
+from cortex.exporting.events import (
+    LAST_WORDS,
+    Ended,
+    Event,
+    FileWritten,
+    Refused,
+    Request,
+    Verified,
+    WritingFailed,
+    read_event,
+    write_request,
+)
+
+PATIENCE_SECONDS: Final = 600.0
+_MAX_RESTARTS: Final = 3
+_MOST: Final = max(2, os.cpu_count() or 2)
+
+Allowed = Sequence[Path] | None
+"""The folders of this machine that may be used; None for all."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Exporters:
+    """The processes that write results and check them. Cancelling a call kills its process and reaps it.
+
+    Of each kind of call as many are at work as there are CPUs, at least two; the others wait.
+    """
+
+    log: Path  # where their standard error goes
+    patience_seconds: float = PATIENCE_SECONDS
+    part_bytes: int | None = None
+    _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _writings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _verifications: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+
+    async def check(self, output: Output, allowed: Allowed = None) -> None:
+        """Look whether results can be written there. Raises InvalidSubmission with what is wrong."""
+        async with self._checks:
+            event = await self._answer("check", Request(**_asked(allowed), output=output))
+        if isinstance(event, Refused):
+            raise InvalidSubmission(event.message, hint=event.hint)
+
+    async def verify(self, ended: Ended, allowed: Allowed = None) -> Mapping[str, Any]:
+        """Check again all that a Job has left; see `cortex.exporting.verify`."""
+        async with self._verifications:
+            event = await self._answer("verify", Request(**_asked(allowed), ended=ended))
+        if isinstance(event, Verified):
+            return event.findings
+        reason = event.message if isinstance(event, Refused) else "its process said nothing"
+        raise CortexError(f"the job cannot be verified: {reason}", hint=f"the operator's log `{self.log}` may say more")
+
+    async def write(self, ended: Ended, *, is_success: bool, allowed: Allowed = None) -> AsyncGenerator[Event, None]:
+        """Write the results of a Job, and tell of it; the last word is Written or WritingFailed.
+
+        A process that dies is started again, and begins anew.
+        """
+        request = Request(
+            **_asked(allowed),
+            ended=ended,
+            is_success=is_success,
+            part_bytes=self.part_bytes,
+            patience_seconds=self.patience_seconds,
+        )
+        told: set[str] = set()
+        deaths = 0
+        async with self._writings:
+            while True:
+                try:
+                    async with aclosing(self._events("write", request)) as events:
+                        async for event in events:
+                            if isinstance(event, FileWritten) and event.name not in told:
+                                told.add(event.name)
+                                deaths = 0  # it has come further than those before it
+                            yield event
+                except ChildDied as death:
+                    deaths += 1
+                    if deaths > _MAX_RESTARTS:
+                        yield WritingFailed(
+                            reason=f"the process that writes them {death.how}, {deaths} times at the same place;"
+                            f" `{self.log}` may say more"
+                        )
+                        return
+                else:
+                    return
+
+    async def _answer(self, action: str, request: Request) -> Event:
+        last: Event | None = None
+        try:
+            async with aclosing(self._events(action, request)) as events:
+                async for event in events:
+                    last = event
+        except ChildDied as death:
+            raise CortexError(
+                f"the process that looks at the results' files {death.how}",
+                hint="try again; the operator's log may say more",
+            ) from death
+        assert last is not None  # noqa: S101 - the last word has been said
+        return last
+
+    async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
+        lines = lines_of("cortex.exporting", action, write_request(request), log=self.log, is_last=_is_last)
+        async with aclosing(lines):
+            async for line in lines:
+                yield read_event(line)
+
+
+def _is_last(line: bytes) -> bool:
+    return isinstance(read_event(line), LAST_WORDS)
+
+
+def _asked(allowed: Allowed) -> dict[str, Any]:
+    return {"parent": os.getpid(), "allowed": None if allowed is None else [os.fspath(path) for path in allowed]}

@@ -1,0 +1,67 @@
+"""Brings what Workers say, and what is said of them, to the Jobs that they work for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cortex.domain.ending import Exit
+from cortex.domain.frame import Frame
+from cortex.engines.engine import EngineListener
+from cortex.operator.run import JobRun
+from cortex.operator.surroundings import Surroundings
+from cortex.operator.workers import Connection
+from cortex.storage.ledger import WorkerRecord
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerEvents(EngineListener):
+    """See the module. The id of a Worker begins with that of its Job."""
+
+    runs: Mapping[str, JobRun]
+    around: Callable[[], Surroundings]
+    event: Callable[..., None]  # handles it, again and again if need be
+    maybe_idle: Callable[[], None]
+
+    def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
+        """A Worker introduces itself."""
+        run = self._run_of(worker)
+        if run is None:
+            connection.send({"type": "end"})
+        else:
+            self.event(run.worker_connected, worker, connection, hello, of=run)
+
+    def worker_says(self, worker: str, frame: Frame) -> None:
+        """A Worker tells of its life."""
+        if run := self._run_of(worker):
+            self.event(run.worker_says, worker, frame, of=run)
+
+    def worker_disconnected(self, worker: str, connection: Connection) -> None:
+        """The connection of a Worker is closed."""
+        if run := self._run_of(worker):
+            run.worker_disconnected(worker, connection)
+
+    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+        """See EngineListener."""
+        run = self._run_of(worker)
+        if run is None:
+            self.around().engine.stop(worker, at_once=True)
+            return
+        record = WorkerRecord(
+            worker=worker, job_id=run.job.id, supervisor=supervisor, pid=pid, process_started_at=process_started_at
+        )
+        self.event(run.worker_started, worker, record, of=run)
+
+    def worker_drained(self, worker: str) -> None:
+        """See EngineListener."""
+        if run := self._run_of(worker):
+            self.event(run.worker_drained, worker, of=run)
+
+    def worker_exited(self, worker: str, ending: Exit) -> None:
+        """See EngineListener."""
+        if run := self._run_of(worker):
+            self.event(run.worker_exited, worker, ending, of=run)
+        else:
+            self.event(self.around().ledger.end_worker, worker)
+        self.maybe_idle()
+
+    def _run_of(self, worker: str) -> JobRun | None:
+        return self.runs.get(worker.partition("-")[0])
