@@ -126,9 +126,10 @@ def test_the_command_removes_nothing_where_nobody_answers(operator: OperatorProc
 
 def test_the_command_shows_asks_and_removes(operator: OperatorProcess, tmp_path: Path) -> None:
     operator.deploy(ECHO)
-    jobs = [operator.submit([number]) for number in range(3)]
-    for job in jobs:
-        operator.wait(job)
+    jobs = []
+    for number in range(3):  # one after the other: those that ended last are kept
+        jobs.append(operator.submit([number]))
+        operator.wait(jobs[-1])
 
     dry = cortex(operator, tmp_path, "prune", "--keep", "1", "--dry-run")
     refused = cortex(operator, tmp_path, "prune", "--keep", "1", answer="n\n")

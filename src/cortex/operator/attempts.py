@@ -69,6 +69,17 @@ class Attempts:
         self.dispatch.release(worker)
         self._let_wait(worker)
 
+    def shorten(self, lease: Lease) -> None:
+        """Queue again what the holder of a Lease has not begun, as in Dispatch.
+
+        What it has begun and raised is open too: that waits for its next attempt.
+        """
+        if self.dispatch.held_by(lease.worker) == lease:
+            self._note(lease.worker)
+            self.dispatch.shorten(lease)
+            for batch in self._noted[lease.worker]:
+                self._wait(batch)
+
     def _note(self, worker: str) -> None:
         """Take notice of what predict has raised in a Worker. May be repeated until its Lease has ended."""
         attempts, noted = self.accounts.read(worker), self._noted.setdefault(worker, [])

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cortex.domain.frame import Frame
 from cortex.domain.lease import TARGET_SECONDS, Lease
-from cortex.operator.dispatch import Dispatch
+from cortex.operator.attempts import Attempts
 from cortex.operator.workers import Connection, WorkerView
 
 _SETTLE_SECONDS: Final = 0.005
@@ -17,9 +16,8 @@ _SETTLE_SECONDS: Final = 0.005
 class Feeder:
     """Leases to Workers that wait; where nothing is left to lease, it sees to it that no one hoards."""
 
-    dispatch: Dispatch
+    attempts: Attempts
     workers: Mapping[str, WorkerView]
-    frame: Callable[[Lease], Frame]
     may_lease: Callable[[], bool]
     call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
     _is_hungry: bool = False
@@ -27,7 +25,7 @@ class Feeder:
 
     def feed_one(self, worker: str) -> None:
         """Lease to one Worker that has just ended its Lease, and to others if that has left something for them."""
-        self._feed(self.workers if self._is_hungry and self.dispatch.queued else [worker])
+        self._feed(self.workers if self._is_hungry and self.attempts.dispatch.queued else [worker])
 
     def feed_all(self) -> None:
         """Lease to every Worker that waits."""
@@ -39,34 +37,34 @@ class Feeder:
         self._is_hungry = False
         for worker in workers:
             view = self.workers[worker]
-            if view.is_waiting and self.dispatch.held_by(worker) is None:
-                lease = self.dispatch.lease(worker)
+            if view.is_waiting and self.attempts.dispatch.held_by(worker) is None:
+                lease = self.attempts.dispatch.lease(worker)
                 if lease is None:
                     self._is_hungry = True
                 elif view.connection is not None:
                     self._tell(worker, view.connection, lease)
-        if self._is_hungry and not self.dispatch.is_done and not self._is_watching:
+        if self._is_hungry and not self.attempts.dispatch.is_done and not self._is_watching:
             self._is_watching = True
             self.call_later(TARGET_SECONDS, self._take_back)
 
     def _tell(self, worker: str, connection: Connection, lease: Lease) -> None:
         try:
-            frame = self.frame(lease)
+            frame = self.attempts.frame(lease)
         except Exception:
-            self.dispatch.release(worker)  # of what it is not told of, nothing would ever come
+            self.attempts.dispatch.release(worker)  # of what it is not told of, nothing would ever come
             raise
         connection.send(frame)
 
     def _take_back(self) -> None:
         """Take what has not begun from the Worker with the most of it: somebody has waited as long as a Lease is."""
         self._is_watching = False
-        hoarded = self.dispatch.largest_unstarted() if self._is_hungry else None
+        hoarded = self.attempts.dispatch.largest_unstarted() if self._is_hungry else None
         if hoarded is None:
             return
-        self.dispatch.take_back(hoarded)
+        self.attempts.dispatch.take_back(hoarded)
 
         def settled() -> None:
-            self.dispatch.shorten(hoarded)
+            self.attempts.shorten(hoarded)
             self.feed_all()
 
         self.call_later(_SETTLE_SECONDS, settled)

@@ -71,7 +71,7 @@ class JobRun:
             next_token=self.next_token,
             woken=lambda: self.around.event(self._feeder.feed_all, of=self),
         )
-        self._feeder = Feeder(self.dispatch, self.workers, self.attempts.frame, self._may_lease, self._later)
+        self._feeder = Feeder(self.attempts, self.workers, self._may_lease, self._later)
         self.attempts.watch(self._later)
         self._hook = Hook(self.folder, self.job.hook_worker)
         if self._hook.worker is not None and self._hook.worker not in self.missing:
