@@ -11,8 +11,8 @@ from cortex.domain.frame import Frame
 from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine, WorkerOrder
-from cortex.operator.run import JobRun
-from cortex.operator.surroundings import Surroundings
+from cortex.operator.run.job_run import JobRun
+from cortex.operator.run.surroundings import Surroundings
 from cortex.storage.ledger import WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.segments import States, write_segments

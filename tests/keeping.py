@@ -9,7 +9,7 @@ from cortex.domain.job import Counts, Job, JobStatus
 from cortex.environments import Environments
 from cortex.operator.deployments import Deployments
 from cortex.operator.machine import Machine
-from cortex.operator.prune import Prune
+from cortex.operator.upkeep.prune import Prune
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.uploads import Uploads

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cortex.domain.job import Job, JobStatus
-from cortex.operator.workers import WorkerSetup
+from cortex.operator.run.workers import WorkerSetup
 
 JOB = Job(
     id=f"{1:016x}",

@@ -12,8 +12,8 @@ from typing import Final
 
 from cortex import __version__
 from cortex.domain.errors import DataDirectoryInUse, StartRefused
-from cortex.operator.draining import Waiting
 from cortex.operator.keys import HOW_TO_MAKE_A_KEY
+from cortex.operator.upkeep.draining import Waiting
 from cortex.settings import Settings
 from cortex.web.guard import is_loopback
 

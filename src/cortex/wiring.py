@@ -30,26 +30,26 @@ from cortex.environments import Environments as UvEnvironments
 from cortex.exporting.process import PATIENCE_SECONDS, Exporters
 from cortex.files.address import read_address
 from cortex.files.places import AllFiles
-from cortex.operator.budget import DiskBudget
 from cortex.operator.channel import listen
-from cortex.operator.datasets import Datasets
-from cortex.operator.deadlines import Deadlines
 from cortex.operator.deployments import Deployments
-from cortex.operator.draining import Draining
-from cortex.operator.enqueuing import JobEnqueuing
 from cortex.operator.export import JobExport
-from cortex.operator.forwarding import Forwarding
 from cortex.operator.jobs import Jobs
 from cortex.operator.keys import Keys
 from cortex.operator.machine import Machine
 from cortex.operator.operator import Operator
 from cortex.operator.preparation import Environments
-from cortex.operator.prune import UPLOADS_KEPT, Prune
-from cortex.operator.rerun import Reruns
-from cortex.operator.retention import Retention
-from cortex.operator.sinks import LogSink, PartsSink, StdoutSink
-from cortex.operator.stall_watch import StallWatch
 from cortex.operator.status import rfc3339
+from cortex.operator.submitting.datasets import Datasets
+from cortex.operator.submitting.enqueuing import JobEnqueuing
+from cortex.operator.submitting.rerun import Reruns
+from cortex.operator.upkeep.budget import DiskBudget
+from cortex.operator.upkeep.deadlines import Deadlines
+from cortex.operator.upkeep.draining import Draining
+from cortex.operator.upkeep.forwarding import Forwarding
+from cortex.operator.upkeep.prune import UPLOADS_KEPT, Prune
+from cortex.operator.upkeep.retention import Retention
+from cortex.operator.upkeep.sinks import LogSink, PartsSink, StdoutSink
+from cortex.operator.upkeep.stall_watch import StallWatch
 from cortex.premises import (
     LEDGER,
     address_of,

@@ -7,7 +7,7 @@ import pytest
 
 from cortex.domain.batch import BatchState, EntryKind
 from cortex.domain.policy import OnFailedBatch, Policy, Retries
-from cortex.operator.accounts import Accounts
+from cortex.operator.run.accounts import Accounts
 from cortex.storage.memory import MemoryLedger
 from job_files import append_entry, make_job, set_states
 from samples import JOB

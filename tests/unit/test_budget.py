@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cortex.domain.errors import StorageFull
-from cortex.operator import budget as module
-from cortex.operator.budget import DiskBudget
+from cortex.operator.upkeep import budget as module
+from cortex.operator.upkeep.budget import DiskBudget
 from cortex.storage.usage import measure
 from keeping import KB, NOW_NS, Kept
 

@@ -9,8 +9,8 @@ import pytest
 from cortex.domain.job import JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine, Needs, WorkerOrder
-from cortex.operator.crew import Crew
-from cortex.operator.workers import Phase
+from cortex.operator.run.crew import Crew
+from cortex.operator.run.workers import Phase
 from cortex.storage.pages import write_lease
 from samples import JOB, SETUP
 

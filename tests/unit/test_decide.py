@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cortex.domain.job import JobStatus
-from cortex.operator.decide import (
+from cortex.operator.run.decide import (
     Action,
     End,
     Facts,

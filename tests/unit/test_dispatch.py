@@ -10,8 +10,8 @@ from cortex.domain.batch import BatchState, Page
 from cortex.domain.job import Counts, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace
-from cortex.operator.dispatch import Dispatch, LeaseLost
-from cortex.operator.tally import count
+from cortex.operator.run.dispatch import Dispatch, LeaseLost
+from cortex.operator.run.tally import count
 from cortex.storage.pages import create_page, read_page
 from cortex.storage.segments import States
 from job_files import job_of, make_job, set_states

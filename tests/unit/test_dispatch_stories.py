@@ -1,4 +1,4 @@
-"""Random stories of operators and Workers: whatever happens, the promises of operator/dispatch.py hold.
+"""Random stories of operators and Workers: whatever happens, the promises of operator/run/dispatch.py hold.
 
 The Workers here take the steps of worker/life.py one by one, on the same pages and files, so a story can stop one, end
 one or end the operator between any two of them.
@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cortex.domain.batch import BatchState, EntryKind, Page
 from cortex.domain.isolation import MAX_DEATHS
 from cortex.domain.lease import Lease, Pace, token
-from cortex.operator.dispatch import Dispatch
+from cortex.operator.run.dispatch import Dispatch
 from cortex.storage.attempts import AttemptReader
 from cortex.storage.pages import create_page
 from cortex.storage.results import read_failures, read_rows

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from cortex.domain.errors import FilesError
 from cortex.domain.job import Job, JobStatus
 from cortex.files.files import FileInfo, Files
-from cortex.operator.forwarding import Forwarding
-from cortex.operator.sinks import LogOf, LogSink, PartsSink, StdoutSink
+from cortex.operator.upkeep.forwarding import Forwarding
+from cortex.operator.upkeep.sinks import LogOf, LogSink, PartsSink, StdoutSink
 from samples import JOB
 
 PREFIX = "s3://logs/team"

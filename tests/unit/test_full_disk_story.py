@@ -11,8 +11,8 @@ from cortex.domain.ending import Exit
 from cortex.domain.errors import StorageFull
 from cortex.domain.job import JobStatus
 from cortex.domain.policy import Policy, Retries
-from cortex.operator import crew, dispatch
-from cortex.operator.run import JobRun
+from cortex.operator.run import crew, dispatch
+from cortex.operator.run.job_run import JobRun
 from cortex.storage import segments
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.segments import States

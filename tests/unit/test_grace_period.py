@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from cortex.domain.errors import OperatorStopping
-from cortex.operator.draining import Draining
+from cortex.operator.upkeep.draining import Draining
 
 
 class Story:

@@ -21,10 +21,10 @@ from cortex.enqueuing.events import (
     Resume,
     SegmentCut,
 )
-from cortex.operator.enqueuing import JobEnqueuing
 from cortex.operator.jobs import Jobs
-from cortex.operator.submission import read_submission
-from cortex.operator.workers import WorkerSetup
+from cortex.operator.run.workers import WorkerSetup
+from cortex.operator.submitting.enqueuing import JobEnqueuing
+from cortex.operator.submitting.submission import read_submission
 from cortex.storage.ledger import Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from job_story import NoExports
@@ -362,7 +362,7 @@ def test_the_next_operator_goes_on_after_the_last_segment(story: Story, tmp_path
 
 
 def test_a_segment_is_published_once_that_is_possible(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cortex.operator.enqueuing._RETRY_SECONDS", 0)
+    monkeypatch.setattr("cortex.operator.submitting.enqueuing._RETRY_SECONDS", 0)
 
     async def tell() -> None:
         job = story.submit_files()

@@ -9,11 +9,11 @@ import pytest
 from cortex.domain.errors import ApiNotFound, StorageFull
 from cortex.domain.job import Job, JobStatus
 from cortex.operator.deployments import Deployments
-from cortex.operator.enqueuing import JobEnqueuing
 from cortex.operator.jobs import Jobs
 from cortex.operator.machine import Machine
 from cortex.operator.operator import Operator
-from cortex.operator.submission import read_submission
+from cortex.operator.submitting.enqueuing import JobEnqueuing
+from cortex.operator.submitting.submission import read_submission
 from cortex.storage.files import disk_full
 from cortex.storage.ledger import Version
 from cortex.storage.memory import MemoryLedger

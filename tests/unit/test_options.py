@@ -13,10 +13,10 @@ from cortex.domain.errors import InvalidSubmission
 from cortex.domain.job import Job
 from cortex.domain.output import Output, OutputFormat
 from cortex.domain.policy import MaxFailures, OnFailedBatch, Policy, Retries
-from cortex.operator import options
-from cortex.operator.options import job_defaults, with_defaults
 from cortex.operator.status import options as described
-from cortex.operator.submission import Submission, read_submission
+from cortex.operator.submitting import options
+from cortex.operator.submitting.options import job_defaults, with_defaults
+from cortex.operator.submitting.submission import Submission, read_submission
 from cortex.storage.ledger import Version
 from samples import JOB
 

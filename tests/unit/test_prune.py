@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cortex.domain.retention import KeepJobs
-from cortex.operator.prune import Kind, Prune, Removed, Wanted
+from cortex.operator.upkeep.prune import Kind, Prune, Removed, Wanted
 from cortex.storage.usage import bytes_on_disk, measure
 from keeping import KB, NOW_NS, Kept
 

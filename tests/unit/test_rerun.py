@@ -17,10 +17,10 @@ from cortex.domain.rerun import RerunVersion, RerunWhat
 from cortex.domain.source import FileSource, SourceKind
 from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.deployments import Deployments
-from cortex.operator.enqueuing import JobEnqueuing
 from cortex.operator.jobs import Jobs
 from cortex.operator.machine import Machine
-from cortex.operator.rerun import RerunRequest, Reruns, read_rerun
+from cortex.operator.submitting.enqueuing import JobEnqueuing
+from cortex.operator.submitting.rerun import RerunRequest, Reruns, read_rerun
 from cortex.storage.ledger import Version
 from cortex.storage.memory import MemoryLedger
 from job_files import make_job, set_states

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.retention import KeepJobs
-from cortex.operator.retention import SLICE, Retention
+from cortex.operator.upkeep.retention import SLICE, Retention
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.memory import MemoryLedger
 from samples import JOB

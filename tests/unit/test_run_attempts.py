@@ -13,8 +13,8 @@ from cortex.domain.frame import Frame
 from cortex.domain.isolation import DeathKind, Part
 from cortex.domain.job import JobStatus, SegmentRange
 from cortex.domain.policy import MaxFailures, OnFailedBatch, Policy, Retries
-from cortex.operator.recovery import give_up
-from cortex.operator.singles import Singles
+from cortex.operator.run.singles import Singles
+from cortex.operator.upkeep.recovery import give_up
 from cortex.storage.segments import SegmentDamaged, States
 from job_story import JOB, Peer, Story
 

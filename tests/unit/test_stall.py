@@ -14,10 +14,10 @@ from cortex.domain.job import JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease
 from cortex.enqueuing.events import Progress
-from cortex.operator.stall import Busy, Facts, explain, instant, span
-from cortex.operator.stall_watch import StallWatch
-from cortex.operator.trouble import Troubles
-from cortex.operator.workers import Phase, RollCall, WorkerView
+from cortex.operator.run.workers import Phase, RollCall, WorkerView
+from cortex.operator.upkeep.stall import Busy, Facts, explain, instant, span
+from cortex.operator.upkeep.stall_watch import StallWatch
+from cortex.operator.upkeep.trouble import Troubles
 from cortex.storage.ledger import WorkerRecord
 from cortex.storage.pages import create_page
 from samples import JOB

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cortex.domain.batch import MAX_BATCH_BYTES
 from cortex.domain.errors import InvalidSubmission, TooLarge
 from cortex.domain.source import FileSource, SourceKind
-from cortex.operator.submission import MAX_REQUEST_BYTES, Submission, read_submission
+from cortex.operator.submitting.submission import MAX_REQUEST_BYTES, Submission, read_submission
 from cortex.predictor import merge_config
 
 ITEM_LIST = {"items": [1], "batch_size": 1}

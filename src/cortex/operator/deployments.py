@@ -11,7 +11,7 @@ from secrets import token_hex
 from cortex.configuration import BatchApi, overlap, read_configuration
 from cortex.domain.errors import ApiNotFound, Conflict, EndpointTaken, InvalidConfiguration
 from cortex.operator.machine import Machine
-from cortex.operator.options import LACKS_PARQUET, PARQUET_HINT, can_write
+from cortex.operator.submitting.options import LACKS_PARQUET, PARQUET_HINT, can_write
 from cortex.predictor import MAX_SOURCE_BYTES, check_source
 from cortex.project import unpack
 from cortex.storage.files import remove_folders, sync_file

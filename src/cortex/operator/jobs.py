@@ -18,19 +18,19 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.lease import token
 from cortex.domain.submission_key import SubmissionKey
 from cortex.engines.engine import Engine
-from cortex.operator.enqueuing import JobEnqueuing, log_partition
-from cortex.operator.finish import sync_results
 from cortex.operator.joblog import append_line
-from cortex.operator.persistence import Persistence
 from cortex.operator.preparation import Preparation
-from cortex.operator.recovery import give_up, is_damage, open_what_was_lost, remove_leftovers
-from cortex.operator.run import JobRun
-from cortex.operator.stop import BY_REQUEST, Stop
-from cortex.operator.submission import Submission
-from cortex.operator.surroundings import Event, Exports, Surroundings
-from cortex.operator.trouble import Troubles
+from cortex.operator.run.finish import sync_results
+from cortex.operator.run.job_run import JobRun
+from cortex.operator.run.stop import BY_REQUEST, Stop
+from cortex.operator.run.surroundings import Event, Exports, Surroundings
+from cortex.operator.run.workers import RollCall
+from cortex.operator.submitting.enqueuing import JobEnqueuing, log_partition
+from cortex.operator.submitting.submission import Submission
+from cortex.operator.upkeep.persistence import Persistence
+from cortex.operator.upkeep.recovery import give_up, is_damage, open_what_was_lost, remove_leftovers
+from cortex.operator.upkeep.trouble import Troubles
 from cortex.operator.worker_events import WorkerEvents
-from cortex.operator.workers import RollCall
 from cortex.storage.files import told_if_full
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.pages import work_done

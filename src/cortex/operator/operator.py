@@ -10,20 +10,20 @@ from cortex.configuration import BatchApi
 from cortex.domain.errors import IdempotencyKeyReused, JobNotInProgress
 from cortex.domain.job import Job
 from cortex.domain.submission_key import SubmissionKey
-from cortex.operator.budget import DiskBudget
-from cortex.operator.datasets import Datasets
 from cortex.operator.deployments import Deployed, Deployments
-from cortex.operator.draining import Draining
 from cortex.operator.export import JobExport
 from cortex.operator.failures import failed_items, failure_lines
 from cortex.operator.jobs import Jobs
 from cortex.operator.manifest import Manifest
 from cortex.operator.preparation import Preparation
-from cortex.operator.prune import Prune
-from cortex.operator.recovery import refuse_older_ledger
-from cortex.operator.rerun import Reruns
-from cortex.operator.stall_watch import StallWatch
 from cortex.operator.status import job_status, rfc3339
+from cortex.operator.submitting.datasets import Datasets
+from cortex.operator.submitting.rerun import Reruns
+from cortex.operator.upkeep.budget import DiskBudget
+from cortex.operator.upkeep.draining import Draining
+from cortex.operator.upkeep.prune import Prune
+from cortex.operator.upkeep.recovery import refuse_older_ledger
+from cortex.operator.upkeep.stall_watch import StallWatch
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.results import read_rows

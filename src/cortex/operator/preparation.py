@@ -12,8 +12,8 @@ from cortex.domain.errors import EnvironmentFailed
 from cortex.domain.job import Job
 from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE, Keys
 from cortex.operator.machine import Machine, needs_of
+from cortex.operator.run.workers import WorkerSetup
 from cortex.operator.status import job_spec
-from cortex.operator.workers import WorkerSetup
 from cortex.predictor import merge_config
 from cortex.storage.ledger import Version
 

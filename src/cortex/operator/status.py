@@ -7,7 +7,7 @@ from typing import Any
 
 from cortex.domain.job import Counts, Job
 from cortex.domain.policy import MaxFailures, Policy, Retries
-from cortex.operator.workers import RollCall
+from cortex.operator.run.workers import RollCall
 
 
 def rfc3339(instant_ns: int) -> str:

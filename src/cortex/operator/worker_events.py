@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.engines.engine import EngineListener
-from cortex.operator.run import JobRun
-from cortex.operator.surroundings import Surroundings
-from cortex.operator.workers import Connection
+from cortex.operator.run.job_run import JobRun
+from cortex.operator.run.surroundings import Surroundings
+from cortex.operator.run.workers import Connection
 from cortex.storage.ledger import WorkerRecord
 
 

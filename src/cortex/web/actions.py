@@ -11,8 +11,8 @@ from cortex.domain.errors import MethodNotAllowed
 from cortex.domain.job import Job
 from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.operator import Operator
-from cortex.operator.rerun import RerunRequest, read_rerun
 from cortex.operator.status import submitted
+from cortex.operator.submitting.rerun import RerunRequest, read_rerun
 from cortex.web.body import Intake
 from cortex.web.connections import while_connected
 from cortex.web.idempotency import Turns, submission_key

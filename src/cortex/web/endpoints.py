@@ -13,9 +13,9 @@ from cortex.domain.errors import CortexError, InvalidRequest, MethodNotAllowed, 
 from cortex.domain.job import Job
 from cortex.enqueuing.events import Listed
 from cortex.operator.operator import Operator
-from cortex.operator.options import job_defaults
 from cortex.operator.status import submitted
-from cortex.operator.submission import Submission, read_submission
+from cortex.operator.submitting.options import job_defaults
+from cortex.operator.submitting.submission import Submission, read_submission
 from cortex.storage.ledger import Version
 from cortex.web import streams
 from cortex.web.actions import ACTIONS, Actions

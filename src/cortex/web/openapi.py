@@ -9,8 +9,8 @@ import msgspec
 from pydantic.json_schema import models_json_schema
 
 from cortex import __version__, answers
-from cortex.operator.rerun import RerunRequest
-from cortex.operator.submission import JobRequest
+from cortex.operator.submitting.rerun import RerunRequest
+from cortex.operator.submitting.submission import JobRequest
 from cortex.web.pruning import PruneRequest
 
 _JSON: Final = "application/json"

@@ -13,8 +13,8 @@ from cortex.configuration.section import Section
 from cortex.domain.duration import read_duration
 from cortex.domain.retention import KeepJobs
 from cortex.operator.operator import Operator
-from cortex.operator.prune import Wanted
-from cortex.operator.request_body import read_body
+from cortex.operator.submitting.request_body import read_body
+from cortex.operator.upkeep.prune import Wanted
 from cortex.web.body import Intake
 
 _MAX_NUMBER: Final = 2**31 - 1

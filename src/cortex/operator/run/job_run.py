@@ -15,9 +15,10 @@ from cortex.domain.isolation import Death
 from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Pace
-from cortex.operator.attempts import Attempts, open_attempts
-from cortex.operator.crew import Crew
-from cortex.operator.decide import (
+from cortex.operator.joblog import append_line
+from cortex.operator.run.attempts import Attempts, open_attempts
+from cortex.operator.run.crew import Crew
+from cortex.operator.run.decide import (
     MAX_FAILURES_IN_ROW,
     End,
     Facts,
@@ -27,14 +28,13 @@ from cortex.operator.decide import (
     StartWorkers,
     decide,
 )
-from cortex.operator.dispatch import Dispatch, LeaseLost
-from cortex.operator.feeder import Feeder
-from cortex.operator.finish import Finish
-from cortex.operator.hook import Hook
-from cortex.operator.joblog import append_line
-from cortex.operator.stop import BY_REQUEST, Stop
-from cortex.operator.surroundings import Surroundings
-from cortex.operator.workers import Connection, Phase, RollCall, WorkerSetup, WorkerView
+from cortex.operator.run.dispatch import Dispatch, LeaseLost
+from cortex.operator.run.feeder import Feeder
+from cortex.operator.run.finish import Finish
+from cortex.operator.run.hook import Hook
+from cortex.operator.run.stop import BY_REQUEST, Stop
+from cortex.operator.run.surroundings import Surroundings
+from cortex.operator.run.workers import Connection, Phase, RollCall, WorkerSetup, WorkerView
 from cortex.storage.ledger import WorkerRecord
 
 

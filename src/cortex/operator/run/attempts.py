@@ -10,11 +10,11 @@ from cortex.domain.isolation import MAX_DEATHS, Death, DeathKind, Part
 from cortex.domain.job import Counts, Job
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace
-from cortex.operator.accounts import Accounts
-from cortex.operator.backoff import Backoff, Timer
-from cortex.operator.batch_watch import BatchWatch
-from cortex.operator.dispatch import Dispatch
-from cortex.operator.surroundings import Surroundings
+from cortex.operator.run.accounts import Accounts
+from cortex.operator.run.backoff import Backoff, Timer
+from cortex.operator.run.batch_watch import BatchWatch
+from cortex.operator.run.dispatch import Dispatch
+from cortex.operator.run.surroundings import Surroundings
 from cortex.storage.pages import PageContent, read_page
 
 _Call = tuple[int | None, Part | None, int]

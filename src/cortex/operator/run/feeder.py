@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cortex.domain.lease import TARGET_SECONDS, Lease
-from cortex.operator.attempts import Attempts
-from cortex.operator.workers import Connection, WorkerView
+from cortex.operator.run.attempts import Attempts
+from cortex.operator.run.workers import Connection, WorkerView
 
 _SETTLE_SECONDS: Final = 0.005
 """Long enough for a Worker to name on its page the Batch that it has begun."""

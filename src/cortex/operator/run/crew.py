@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine
-from cortex.operator.workers import Phase, RollCall, WorkerSetup, WorkerView, count_workers
+from cortex.operator.run.workers import Phase, RollCall, WorkerSetup, WorkerView, count_workers
 from cortex.storage.pages import create_page, remove_empty_page
 
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from cortex.domain.errors import StorageFull
 from cortex.domain.quantity import show_bytes
-from cortex.operator.prune import Prune, Wanted
-from cortex.operator.retention import SLICE
+from cortex.operator.upkeep.prune import Prune, Wanted
+from cortex.operator.upkeep.retention import SLICE
 from cortex.storage.ledger import Ledger
 from cortex.storage.usage import Usage, bytes_freed, bytes_on_disk, measure
 

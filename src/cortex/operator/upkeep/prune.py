@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 from cortex.domain.retention import KeepJobs
 from cortex.engines.process_table import commands_below
 from cortex.operator.deployments import Deployments
-from cortex.operator.retention import SLICE
+from cortex.operator.upkeep.retention import SLICE
 from cortex.storage.files import remove_at_once, remove_folders
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.uploads import Uploads

@@ -6,8 +6,8 @@ from typing import Final
 
 from cortex.domain.batch import BatchState
 from cortex.domain.layout import JobFolder
-from cortex.operator.backoff import Timer
-from cortex.operator.dispatch import Dispatch
+from cortex.operator.run.backoff import Timer
+from cortex.operator.run.dispatch import Dispatch
 from cortex.storage.pages import PageContent, read_page
 
 _SHORTEST_LOOK_SECONDS: Final = 0.02

@@ -16,7 +16,7 @@ from typing import Final
 
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
-from cortex.operator.sinks import LogOf, LogSink
+from cortex.operator.upkeep.sinks import LogOf, LogSink
 
 logger = logging.getLogger(__name__)
 

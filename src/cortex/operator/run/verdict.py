@@ -6,7 +6,7 @@ from typing import Final
 from cortex.domain.identity import batch_id
 from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus
-from cortex.operator.hook import Hook
+from cortex.operator.run.hook import Hook
 
 _GIVE_MORE: Final = "give the workers more `compute.mem`"
 

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, Final
 
 from cortex.domain.layout import JobFolder
-from cortex.operator.backoff import Timer
-from cortex.operator.recovery import is_damage
-from cortex.operator.run import JobRun
-from cortex.operator.trouble import Trouble, Troubles
+from cortex.operator.run.backoff import Timer
+from cortex.operator.run.job_run import JobRun
+from cortex.operator.upkeep.recovery import is_damage
+from cortex.operator.upkeep.trouble import Trouble, Troubles
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Final
 from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.operator.joblog import append_line
-from cortex.operator.surroundings import Surroundings
+from cortex.operator.run.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,9 @@ from cortex.domain.output import Output
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.events import Listed
 from cortex.files.address import local_path, read_address
-from cortex.operator.enqueuing import Enqueuers
 from cortex.operator.export import Exporters
-from cortex.operator.submission import UPLOAD, Submission
+from cortex.operator.submitting.enqueuing import Enqueuers
+from cortex.operator.submitting.submission import UPLOAD, Submission
 from cortex.storage.files import sync_file
 
 _SHOWN_PATHS: Final = 10

@@ -20,7 +20,14 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.enqueuing.cut import BatchTooLarge, join_batches
 from cortex.files.address import read_address
 from cortex.files.globs import Globs
-from cortex.operator.options import LACKS_PARQUET, PARQUET_HINT, can_write, output_of, policy_of, with_defaults
+from cortex.operator.submitting.options import (
+    LACKS_PARQUET,
+    PARQUET_HINT,
+    can_write,
+    output_of,
+    policy_of,
+    with_defaults,
+)
 
 _MAX_NUMBER: Final = 2**31 - 1
 _MAX_CONFIG_DEPTH: Final = 100

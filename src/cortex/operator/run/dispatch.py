@@ -19,8 +19,8 @@ from cortex.domain.frame import Frame
 from cortex.domain.job import Counts, Job, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace, lease_size
-from cortex.operator.singles import Singles
-from cortex.operator.tally import Tally
+from cortex.operator.run.singles import Singles
+from cortex.operator.run.tally import Tally
 from cortex.storage.pages import read_page, write_lease, write_limit
 from cortex.storage.segments import States
 

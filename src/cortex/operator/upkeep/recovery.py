@@ -10,7 +10,7 @@ from cortex.domain.errors import StartRefused
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.operator.joblog import append_line
-from cortex.operator.tally import add, count
+from cortex.operator.run.tally import add, count
 from cortex.storage.attempts import failed_items
 from cortex.storage.ledger import Ledger
 from cortex.storage.results import batches_without_rows

@@ -7,7 +7,7 @@ from typing import Protocol
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine
-from cortex.operator.backoff import Timer
+from cortex.operator.run.backoff import Timer
 from cortex.storage.ledger import Ledger
 
 Event = Callable[..., None]

@@ -7,12 +7,12 @@ from typing import Final
 from cortex.domain.identity import batch_id
 from cortex.domain.job import Job, JobStatus
 from cortex.enqueuing.events import Progress
-from cortex.operator.backoff import Timer
 from cortex.operator.joblog import append_line
 from cortex.operator.jobs import Jobs
-from cortex.operator.run import JobRun
-from cortex.operator.stall import Busy, Facts, explain, instant, span
-from cortex.operator.workers import Phase, WorkerView
+from cortex.operator.run.backoff import Timer
+from cortex.operator.run.job_run import JobRun
+from cortex.operator.run.workers import Phase, WorkerView
+from cortex.operator.upkeep.stall import Busy, Facts, explain, instant, span
 from cortex.storage.ledger import WorkerRecord
 from cortex.storage.pages import PageContent, read_page
 

@@ -24,7 +24,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.operator.joblog import append_line
-from cortex.operator.trouble import Troubles
+from cortex.operator.upkeep.trouble import Troubles
 from cortex.storage.files import disk_full, remove_folders
 from cortex.storage.ledger import Ledger
 

@@ -7,13 +7,13 @@ from functools import partial
 
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
-from cortex.operator.attempts import Attempts
 from cortex.operator.failures import failure_lines
-from cortex.operator.hook import Hook
 from cortex.operator.joblog import append_line
-from cortex.operator.recovery import give_up
-from cortex.operator.surroundings import Event, Surroundings
-from cortex.operator.verdict import verdict
+from cortex.operator.run.attempts import Attempts
+from cortex.operator.run.hook import Hook
+from cortex.operator.run.surroundings import Event, Surroundings
+from cortex.operator.run.verdict import verdict
+from cortex.operator.upkeep.recovery import give_up
 from cortex.storage.files import sync_file
 from cortex.storage.pages import work_done
 from cortex.storage.segments import SegmentDamaged

@@ -18,7 +18,7 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.deployments import Deployments
 from cortex.operator.joblog import append_line
 from cortex.operator.jobs import Jobs
-from cortex.operator.request_body import read_body
+from cortex.operator.submitting.request_body import read_body
 from cortex.storage.files import told_if_full
 from cortex.storage.inherit import Inheritance, Inherited, moved
 from cortex.storage.ledger import Ledger

@@ -1,0 +1,1 @@
+"""What users submit: read, checked, and brought to where a Job can begin."""
