@@ -29,7 +29,7 @@ from cortex.premises import LEDGER
 from cortex.storage.ledger import Ledger
 from cortex.storage.segments import States
 from cortex.storage.sqlite import SqliteLedger
-from operator_process import PREPARED, OperatorProcess
+from operator_process import PREPARED, OperatorProcess, children_named
 from prepared_operator import SEGMENT_BYTES
 
 PREDICTOR: Final = textwrap.dedent(
@@ -322,8 +322,7 @@ class CrashStory:
     def _enqueuers(self) -> list[psutil.Process]:
         assert self.operator.process is not None
         with suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.operator.process.pid).children()
-            return [each for each in children if each.name() == "cortex-enqueue"]
+            return children_named("cortex-enqueue", self.operator.process.pid)
         return []
 
     def _begin_a_long_batch(self) -> None:

@@ -199,6 +199,21 @@ def children_running(word: str, of: int | None = None) -> list[psutil.Process]:
     return found
 
 
+def children_named(name: str, of: int | None = None) -> list[psutil.Process]:
+    """Give the living processes of this name that come from a process, by default from this one.
+
+    Those that such a process has forked for a part of its work do not count, nor those of operators that it runs.
+    """
+    found = []
+    for child in psutil.Process(of).children():
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+            elif "operator" not in child.cmdline():
+                found += children_named(name, child.pid)
+    return found
+
+
 def follow_lines(operator: OperatorProcess, job: str, *, api: str = "api") -> Iterator[str]:
     """Give the lines of a job's log as they come: the announced facts that tests wait for."""
     url = f"/{api}/{job}/logs?follow=true"

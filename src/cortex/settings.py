@@ -38,6 +38,7 @@ class Settings:
     log_sink: str | None = None  # `stdout`, or the URL of a folder
     allowed_paths: tuple[Path, ...] | None = None  # the folders whose files datasets may name; None for all
     max_upload_bytes: int = 10 * 10**9
+    channel_tcp: tuple[str, int] | None = None  # where workers may connect besides the socket file; no option of users
     ready_fd: int | None = None  # the address is written here once the operator listens; then it is closed
 
 

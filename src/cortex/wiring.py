@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Final
 import psutil
 import uvicorn
 
+from cortex.child_process.children import Children
 from cortex.domain.errors import StartRefused, StorageFailed
 from cortex.domain.job import Job
 from cortex.engines.devices import gpus_of_machine
@@ -30,7 +31,7 @@ from cortex.environments import Environments as UvEnvironments
 from cortex.exporting.process import PATIENCE_SECONDS, Exporters
 from cortex.files.address import read_address
 from cortex.files.places import AllFiles
-from cortex.operator.channel import listen
+from cortex.operator.channel import open_channels
 from cortex.operator.deployments import Deployments
 from cortex.operator.export import JobExport
 from cortex.operator.jobs import Jobs
@@ -50,6 +51,7 @@ from cortex.operator.upkeep.prune import UPLOADS_KEPT, Prune
 from cortex.operator.upkeep.retention import Retention
 from cortex.operator.upkeep.sinks import LogSink, PartsSink, StdoutSink
 from cortex.operator.upkeep.stall_watch import StallWatch
+from cortex.operator.upkeep.syncing import Syncing
 from cortex.premises import (
     LEDGER,
     address_of,
@@ -118,6 +120,7 @@ class _Parts:
     keys: Keys | None
     retention: Retention
     forwarding: Forwarding | None
+    children: Children
     operator: Operator
 
 
@@ -165,8 +168,9 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
     )
     uploads = Uploads(root=data / "incoming", limit_bytes=settings.max_upload_bytes)
     uploads.recover()
-    enqueuers = Enqueuers(log=data / "enqueuing.log")
-    exporters = Exporters(log=data / "exporting.log", patience_seconds=_export_patience_seconds())
+    children = Children()
+    enqueuers = Enqueuers(children=children, log=data / "enqueuing.log")
+    exporters = Exporters(children=children, log=data / "exporting.log", patience_seconds=_export_patience_seconds())
     export = JobExport(ledger=ledger, exporters=exporters, allowed=settings.allowed_paths, now_ns=time.time_ns)
     jobs = Jobs(
         ledger=ledger,
@@ -259,6 +263,7 @@ def _build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) ->
         keys=keys,
         retention=retention,
         forwarding=forwarding,
+        children=children,
         operator=operator,
     )
 
@@ -317,7 +322,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> SqliteLedger:
     tempfile.tempdir = str(parts.deployments.uploads)  # large uploads are spooled where there is room for them
     # It listens already, and answers in a moment. What may fail comes before there are connections to look after.
     announce(settings, address_of(host, port), about)
-    channel = await listen(settings.data_dir / "channel.sock", parts.jobs.worker_events, parts.engine)
+    channels = await open_channels(settings.data_dir, settings.channel_tcp, parts.operator.worker_events, parts.engine)
     server = _Server(
         uvicorn.Config(
             create_app(
@@ -337,7 +342,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> SqliteLedger:
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    syncing = asyncio.create_task(_sync_now_and_then(parts.jobs))
+    syncing = asyncio.create_task(_sync_now_and_then(Syncing(parts.jobs)))
     tidying = [asyncio.create_task(_remove_stale_uploads(parts.uploads))]
     if parts.operator.budget is not None:
         tidying.append(asyncio.create_task(parts.operator.budget.keep()))
@@ -359,20 +364,27 @@ async def _serve(settings: Settings, listening: socket.socket) -> SqliteLedger:
     parts.engine.end()
     parts.jobs.workers_ended()
     parts.environments.cancel()
-    channel.close()
+    for channel in channels:
+        channel.close()
     if parts.forwarding:
         await asyncio.to_thread(parts.forwarding.close, _LAST_LOG_LINES_SECONDS)
     server.should_exit = True
     await serving
+    await parts.children.close()
     return parts.ledger
 
 
-async def _sync_now_and_then(jobs: Jobs) -> None:
-    """Bring what has ended to the disk every second, so that a power cut costs no more than that."""
+async def _sync_now_and_then(syncing: Syncing) -> None:
     while True:
         await asyncio.sleep(_SYNC_SECONDS)
-        with suppress(OSError):  # a Job that ends syncs again, and waits until it can
-            await asyncio.to_thread(jobs.sync)
+        try:  # what could not be synced, or forgotten, is so the next time
+            files = syncing.begin()
+            await asyncio.to_thread(syncing.sync, files)
+            syncing.end(files)
+        except (OSError, StorageFailed):
+            continue  # the disk has no room, and Jobs tell so
+        except Exception:
+            logger.exception("what has been written could not be synced; it is tried again")
 
 
 async def _remove_stale_uploads(uploads: Uploads) -> None:

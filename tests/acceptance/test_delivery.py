@@ -10,7 +10,7 @@ from click import Command, Context, Group
 from cortex.cli.main import main
 from cortex.configuration.json_schema import json_schema
 from cortex.domain.isolation import MAX_DEATHS
-from cortex.operator.run.decide import MAX_FAILURES_IN_ROW
+from cortex.operator.run.prospects import MAX_FAILURES_IN_ROW
 from cortex.operator.upkeep.draining import HOOK_SECONDS
 from cortex.settings import DEFAULT_GRACE_SECONDS, DEFAULT_STALL_SECONDS
 from cortex.worker.link import ORPHAN_SECONDS

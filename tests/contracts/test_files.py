@@ -148,7 +148,7 @@ def test_more_files_than_a_page_holds_are_listed(place: Place) -> None:
 
 
 def test_a_file_is_listed_with_its_size_and_read_whole(place: Place) -> None:
-    data = bytes(range(256)) * 4096 * 11  # 11 MiB: three blocks
+    data = bytes(range(256)) * 4096 * 11  # 11 MiB: more than is read ahead
     place.put("big", data)
 
     file = place.only("big")

@@ -28,7 +28,7 @@ from cortex.storage.ledger import Ledger, Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
 from cortex.storage.sqlite import SqliteLedger
 from cortex.storage.upgrades import SCHEMA_VERSION
-from earlier_schemas import EARLIER, HIGHEST, write_ledger
+from earlier_schemas import EARLIER, write_ledger
 
 FINAL = sorted(status for status in JobStatus if status.is_final)
 ILLEGAL = [(one, other) for one in JobStatus for other in JobStatus if other not in MOVES[one]]
@@ -197,6 +197,15 @@ def test_an_epoch_tells_whether_the_machine_has_been_started_anew(ledger: Ledger
     ]
 
 
+def test_the_run_of_the_machine_is_known_in_which_the_last_epoch_began(ledger: Ledger):
+    known = [ledger.boot_id()]
+    for boot_id in ("a", "a", "b"):
+        ledger.begin_epoch(boot_id)
+        known.append(ledger.boot_id())
+
+    assert [None, "a", "a", "b"] == known
+
+
 # APIs
 
 
@@ -214,6 +223,7 @@ def test_an_empty_ledger_knows_nothing(ledger: Ledger):
     assert list(ledger.segments(job().id)) == []
     assert list(ledger.workers(job().id)) == []
     assert list(ledger.deaths(job().id)) == []
+    assert list(ledger.unsynced()) == []
 
 
 def test_an_empty_ledger_has_no_newest_job_id(ledger: Ledger):
@@ -445,7 +455,7 @@ def test_a_deleted_job_is_forgotten_with_all_that_was_written_of_it(ledger: Ledg
     with_job(ledger, JobStatus.RUNNING)
     ledger.add_worker(record())
     ledger.charge_death(job().id, 3, WHOLE, kind=DeathKind.DIED, cause="exited")
-    ended = ledger.move(job().id, JobStatus.WORKER_ERROR, at_ns=6, counts=COUNTS)
+    ended = ledger.move(job().id, JobStatus.WORKER_ERROR, at_ns=6, counts=COUNTS, files={"states": b"1"})
 
     ledger.delete_jobs([ended.id, "no such job"])
     ledger.delete_api("api")
@@ -552,6 +562,17 @@ def test_a_move_gives_the_job_as_it_is_now(ledger: Ledger):
     assert moved == ledger.job(job().id)
 
 
+def test_a_job_that_has_all_its_batches_may_be_added_as_running(ledger: Ledger):
+    added = job(status=JobStatus.RUNNING, started_at_ns=77)
+    ledger.deploy([version()])
+
+    ledger.add_job(added, SEGMENTS)
+    moved = ledger.move(added.id, JobStatus.PAUSED, at_ns=78)
+
+    assert replace(added, status=JobStatus.PAUSED) == moved
+    assert moved == ledger.job(added.id)
+
+
 @pytest.mark.parametrize("status", FINAL)
 def test_a_final_status_is_written_with_its_counts(ledger: Ledger, status: JobStatus):
     before = with_job(ledger, next(each for each in JobStatus if status in MOVES[each]))
@@ -652,6 +673,52 @@ def test_a_job_that_goes_on_after_a_pause_has_started_only_once(ledger: Ledger):
 def test_a_job_that_is_not_there_cannot_be_moved(ledger: Ledger):
     with pytest.raises(ValueError, match="there is no job"):
         ledger.move(job().id, JobStatus.RUNNING, at_ns=1)
+
+
+# Files that are not synced
+
+
+def test_the_files_of_jobs_are_given_in_the_order_in_which_they_were_written_down(ledger: Ledger):
+    ledger.deploy([version()])
+    ledger.add_job(job(2), SEGMENTS, None, (), {"b": b"", "a": b"\0\xff"})
+    ledger.add_job(job(1), SEGMENTS, None, (), {"a": b"of 1"})
+    ledger.move(job(2).id, JobStatus.RUNNING, at_ns=1, files={"a": b"of 2, later"})
+
+    assert [
+        ((job(2).id, "b"), b""),
+        ((job(2).id, "a"), b"\0\xff"),
+        ((job(1).id, "a"), b"of 1"),
+        ((job(2).id, "a"), b"of 2, later"),
+    ] == unsynced(ledger)
+    numbers = [file.number for file in ledger.unsynced()]
+    assert sorted(set(numbers)) == numbers
+
+
+def test_files_that_are_on_the_disk_are_forgotten_and_those_that_came_after_them_are_not(ledger: Ledger):
+    ledger.deploy([version()])
+    ledger.add_job(job(2), SEGMENTS, None, (), {"a": b"1", "b": b"2"})
+    synced = ledger.unsynced()
+    ledger.move(job(2).id, JobStatus.RUNNING, at_ns=1, files={"a": b"3"})
+    ledger.move(job(2).id, JobStatus.SUCCEEDED, at_ns=2, counts=COUNTS)
+    ledger.delete_jobs([job(2).id])  # with what had the highest number
+    ledger.add_job(job(1), SEGMENTS, None, (), {"a": b"4"})
+
+    ledger.forget_unsynced(synced[-1].number)
+
+    assert [((job(1).id, "a"), b"4")] == unsynced(ledger)
+    assert [b""] * 2 == [ledger.unsynced_bytes(file) for file in synced]
+
+
+def test_a_job_that_is_not_added_or_moved_leaves_no_files(ledger: Ledger):
+    ledger.deploy([version()])
+    ledger.add_job(job(2), SEGMENTS, KEY)
+
+    with pytest.raises(ValueError, match="has this key"):
+        ledger.add_job(job(1), SEGMENTS, KEY, (), {"a": b"1"})
+    with pytest.raises(ValueError, match="cannot move"):
+        ledger.move(job(2).id, JobStatus.PAUSED, at_ns=1, files={"a": b"1"})
+
+    assert unsynced(ledger) == []
 
 
 # The hook
@@ -839,6 +906,38 @@ def test_each_commit_is_told_just_before_and_just_after_it(tmp_path: Path):
     assert [("before make_schema", 0), ("after make_schema", 0), ("before deploy", 0), ("after deploy", 2)] == told
 
 
+SYNCED = 2
+"""PRAGMA synchronous = FULL: the commit is on the disk when it returns."""
+
+
+def test_a_commit_is_synced_where_its_promise_says_durable_and_nowhere_else(tmp_path: Path):
+    told: dict[str, set[bool]] = {}
+
+    def observe(boundary: str) -> None:
+        if boundary.startswith("before") and ledger is not None:
+            is_synced = ledger._db.execute("PRAGMA synchronous").fetchone()[0] == SYNCED
+            told.setdefault(boundary.removeprefix("before "), set()).add(is_synced)
+
+    ledger: SqliteLedger | None = None
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", observe=observe)
+    ledger.begin_epoch("boot")
+    with_ended(ledger, {1: 1})
+    ledger.add_worker(record(job_id=job(1).id))
+    ledger.charge_death(job(1).id, 0, WHOLE, kind=DeathKind.DIED, cause="", worker="worker-1")
+    ledger.end_worker("worker-1")
+    ledger.start_hook(job(1).id, "worker-1")
+    ledger.forget_unsynced(9)
+    ledger.add_job(job(2, source=SOURCE, item_count=0, total_batch_count=0), [])
+    ledger.publish(job(2).id, SEGMENTS[0], item_count=1, cursor={})
+    ledger.delete_jobs([job(1).id])
+    ledger.delete_api("api")
+    ledger.close()
+
+    not_synced = {"publish", "add_worker", "end_worker", "charge_death", "forget_unsynced"}
+    assert {name: {name not in not_synced} for name in told} == told
+    assert not_synced < told.keys()
+
+
 def test_a_full_disk_is_told_as_such_and_changes_nothing(tmp_path: Path):
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     ledger.deploy([version()])
@@ -889,7 +988,7 @@ def pieces(sql: str) -> Iterator[str]:
 
 
 def test_the_rows_of_an_earlier_schema_become_what_they_mean_in_this_one(tmp_path: Path):
-    write_ledger(HIGHEST, tmp_path / "ledger.sqlite")
+    write_ledger(4, tmp_path / "ledger.sqlite")
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as db:
         db.execute("INSERT INTO versions VALUES ('api-1', 'api', 'BatchAPI', '/api', '{}', 'project', 1)")
         columns = "id, api_name, api_id, workers, batch_size, item_count, total_batch_count, created_at_ns, status"
@@ -1005,6 +1104,7 @@ ASKED = st.fixed_dictionaries(
         "origin": st.just(NO_JOB),
     },
 )
+FILES = st.dictionaries(st.sampled_from(["a", "b"]), st.binary(max_size=3), max_size=2)
 KEYS = st.none() | st.builds(SubmissionKey.of, st.sampled_from(KEY_NAMES), st.sampled_from([b"", b"{}"]))
 
 
@@ -1030,8 +1130,14 @@ def everything(ledger: Ledger) -> dict[str, Any]:
         "cursors": [ledger.cursor(each.id) for each in jobs],
         "workers": [list(ledger.workers(each.id)) for each in jobs],
         "deaths": [list(ledger.deaths(each.id)) for each in jobs],
+        "unsynced": [(*each, content) for each, content in unsynced(ledger)],
         "keys": [ledger.keyed_job(name, key) for name in ["api", *NAMES] for key in KEY_NAMES],
     }
+
+
+def unsynced(ledger: Ledger) -> list[tuple[tuple[str, str], bytes]]:
+    """Give job, name and bytes of every file that may not be on the disk; how they are numbered is the ledger's own."""
+    return [((file.job_id, file.name), ledger.unsynced_bytes(file)) for file in ledger.unsynced()]
 
 
 class TwoTellers(RuleBasedStateMachine):
@@ -1141,7 +1247,8 @@ class TwoTellers(RuleBasedStateMachine):
         of = data.draw(st.sampled_from(list(self.memory.versions())))
         added = replace(added, api_name=of.api_name, api_id=of.api_id)
         if self.memory.job(added.id) is None:
-            self.tell(lambda ledger: ledger.add_job(added, segments, key, deaths))
+            files = data.draw(FILES)
+            self.tell(lambda ledger: ledger.add_job(added, segments, key, deaths, files))
 
     @rule(job_id=jobs | st.just(NO_JOB), skipped=st.sampled_from([0, 0, 0, 1]), count=st.integers(1, 3))
     def publish(self, job_id: str, skipped: int, count: int) -> None:
@@ -1171,6 +1278,7 @@ class TwoTellers(RuleBasedStateMachine):
             failed = data.draw(st.integers(0, total))
             counts = Counts(succeeded=total - failed, failed=failed, succeeded_items=total, failed_items=9 * failed)
             busy_seconds = failed / 3
+        files = data.draw(FILES)
         self.tell(
             lambda ledger: ledger.move(
                 job_id,
@@ -1180,8 +1288,20 @@ class TwoTellers(RuleBasedStateMachine):
                 ending=ending,
                 counts=counts,
                 busy_seconds=busy_seconds,
+                files=files,
             )
         )
+
+    @rule(share=st.floats(0, 1))
+    def forget_unsynced(self, share: float) -> None:
+        """Forget some of the files that were written down first."""
+
+        def forget(ledger: Ledger) -> None:
+            files = ledger.unsynced()
+            if files:
+                ledger.forget_unsynced(files[int(share * (len(files) - 1))].number)
+
+        self.tell(forget)
 
     @rule(job_id=jobs)
     def run_pause_and_resume(self, job_id: str) -> None:

@@ -428,10 +428,12 @@ def test_a_job_whose_states_are_damaged_ends_and_says_so(
         operator.start()
         operator.submit([0])  # it is there
     damage(folder_of(operator, damaged))
-    gate.touch()
     if is_restarted:
         operator.start()
+    else:
+        operator.status(damaged)  # whoever reads the states is the first to see it
     ended = operator.wait(damaged)
+    gate.touch()
 
     assert "status_unexpected_error" == ended["status"]
     assert "its files are damaged: `" in ended["status_reason"]

@@ -2,20 +2,24 @@ import asyncio
 import fcntl
 import gzip
 import json
+import math
 import os
 import socket
 import subprocess
 import sys
 from contextlib import aclosing
+from dataclasses import asdict
 
 import psutil
 import pytest
 
+from cortex.child_process.children import Children
 from cortex.domain.errors import CortexError, InvalidSubmission
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing import process
 from cortex.enqueuing.events import (
+    STREAMED_SEGMENT_BYTES,
     Enqueued,
     EnqueuingFailed,
     FileBegun,
@@ -25,20 +29,37 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.enqueuing.process import Enqueuers
-from operator_process import children_running
+from operator_process import children_named
 
 LISTER, DELIMITED = SourceKind
 
 
-@pytest.fixture
-def enqueuers(tmp_path):
-    yield Enqueuers(log=tmp_path / "log", segment_bytes=256 * 1024)
+@pytest.fixture(params=["forked"])
+def enqueuers(tmp_path, request):
+    children = Children(_fresh_until={"forked": 0.0, "fresh": math.inf}[request.param])
+    yield Enqueuers(children=children, log=tmp_path / "log", segment_bytes=256 * 1024, in_place_from_bytes=sys.maxsize)
     assert [] == processes()
+
+
+forked_or_fresh = pytest.mark.parametrize("enqueuers", ["forked", "fresh"], indirect=True)
+"""Children are forked where that is possible, and are fresh processes elsewhere."""
+
+
+def run(enqueuers, doing):
+    """Do something with them, to the end."""
+
+    async def to_the_end():
+        try:
+            return await doing
+        finally:
+            await enqueuers.children.close()
+
+    return asyncio.run(to_the_end())
 
 
 def processes() -> list[psutil.Process]:
     """Give the enqueuing processes of this one; what other tests keep running does not count."""
-    return children_running("cortex.enqueuing")
+    return children_named("cortex-enqueue")
 
 
 @pytest.fixture
@@ -65,7 +86,7 @@ def told_by(enqueuers: Enqueuers, source: FileSource, folder: JobFolder, *, reac
                     react(happening)
         return told
 
-    return asyncio.run(follow())
+    return run(enqueuers, follow())
 
 
 def kill_the_child() -> None:
@@ -79,10 +100,11 @@ def files_of(folder: JobFolder) -> dict[str, bytes]:
 
 def refusal_of(enqueuers: Enqueuers, source: FileSource, **options) -> InvalidSubmission:
     with pytest.raises(InvalidSubmission) as refused:
-        asyncio.run(enqueuers.check(source, **options))
+        run(enqueuers, enqueuers.check(source, **options))
     return refused.value
 
 
+@forked_or_fresh
 def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not(tmp_path, enqueuers, source):
     whole, killed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "killed")
     victims = iter(range(0, 1000, 7))
@@ -90,7 +112,7 @@ def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not
 
     def kill_at_some_segments(event):
         nonlocal next_victim
-        if isinstance(event, SegmentCut) and event.segment.number >= next_victim and next_victim < 30:
+        if isinstance(event, SegmentCut) and event.segment.number >= next_victim and next_victim < 22:
             next_victim = next(victims)
             kill_the_child()
 
@@ -98,7 +120,7 @@ def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not
     told = told_by(enqueuers, source, killed, react=kill_at_some_segments)
 
     restarts = [event for event in told if isinstance(event, Restarted)]
-    assert [Restarted(how="was killed by signal 9 (SIGKILL)")] * 5 == restarts
+    assert [Restarted(how="was killed by signal 9 (SIGKILL)")] * 4 == restarts
     assert expected == [event for event in told if not isinstance(event, Restarted)]
     assert Enqueued(files=2) == told[-1]
     assert files_of(whole) == files_of(killed)
@@ -106,12 +128,37 @@ def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not
     assert [{"a": number, "padding": "x" * 100} for number in range(100)] == first
 
 
-def test_a_file_is_told_once_although_its_enqueuer_is_killed_before_the_first_segment(tmp_path, source):
+def test_an_enqueuer_that_is_killed_while_its_forks_check_lines_that_stay_goes_on(tmp_path, enqueuers, source):
+    whole, killed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "killed")
+    enqueuers.in_place_from_bytes, enqueuers.segment_bytes = 0, 16 * 1024  # hundreds of segments
+    is_to_die, kills = True, 0
+
+    def kill_at_the_first_segment(event):
+        nonlocal is_to_die, kills
+        if isinstance(event, SegmentCut) and is_to_die:
+            is_to_die, kills = False, kills + 1
+            kill_the_child()
+        elif isinstance(event, Restarted):
+            is_to_die = kills < 3
+
+    expected = told_by(enqueuers, source, whole)
+    told = told_by(enqueuers, source, killed, react=kill_at_the_first_segment)
+
+    restarts = [event for event in told if isinstance(event, Restarted)]
+    assert [Restarted(how="was killed by signal 9 (SIGKILL)")] * 3 == restarts
+    assert expected == [event for event in told if not isinstance(event, Restarted)]
+    assert files_of(whole) == files_of(killed)
+    assert [] == list(whole.segments.glob("*.payload"))
+    assert 300_000 == sum(event.items for event in told if isinstance(event, SegmentCut))
+
+
+def test_a_file_is_told_once_although_its_enqueuer_is_killed_before_the_first_segment(tmp_path, enqueuers, source):
     def kill_at_the_second_file(event):
         if event == FileBegun(url=f"{tmp_path}/data/b", number=1):
             kill_the_child()
 
-    told = told_by(Enqueuers(log=tmp_path / "log"), source, JobFolder(tmp_path / "job"), react=kill_at_the_second_file)
+    enqueuers.segment_bytes = STREAMED_SEGMENT_BYTES
+    told = told_by(enqueuers, source, JobFolder(tmp_path / "job"), react=kill_at_the_second_file)
 
     first, second, restarted, cut, end = told
     assert [FileBegun(url=f"{tmp_path}/data/a", number=0), FileBegun(url=f"{tmp_path}/data/b", number=1)] == [
@@ -133,7 +180,7 @@ def test_another_operator_goes_on_after_the_last_segment(tmp_path, enqueuers, so
                     return happening
         raise AssertionError("no segment was told")
 
-    first = asyncio.run(begin())
+    first = run(enqueuers, begin())
     told = told_by(enqueuers, source, closed, resume=first.resume)
 
     assert expected == [FileBegun(url=f"{tmp_path}/data/a", number=0), first, *told]
@@ -155,7 +202,7 @@ def test_a_check_whose_process_dies_is_no_fault_of_the_submission(tmp_path, enqu
     monkeypatch.setattr(sys, "executable", script(tmp_path, "exit 3"))
 
     with pytest.raises(CortexError, match="exited with code 3") as failed:
-        asyncio.run(enqueuers.check(lister(tmp_path)))
+        run(enqueuers, enqueuers.check(lister(tmp_path)))
 
     assert not isinstance(failed.value, InvalidSubmission)
 
@@ -167,6 +214,7 @@ def script(folder, command: str) -> str:
     return str(path)
 
 
+@forked_or_fresh
 def test_closing_kills_the_process_at_once(tmp_path, enqueuers, source):
     async def begin_and_close() -> psutil.Process:
         async with aclosing(enqueuers.enqueue(source, JobFolder(tmp_path / "job"))) as happenings:
@@ -175,68 +223,86 @@ def test_closing_kills_the_process_at_once(tmp_path, enqueuers, source):
         assert not child.is_running()
         return child
 
-    asyncio.run(begin_and_close())
+    run(enqueuers, begin_and_close())
 
 
-def test_a_cancelled_check_leaves_no_process(tmp_path, enqueuers, monkeypatch):
-    os.mkfifo(tmp_path / "fifo")
-    monkeypatch.setattr(sys, "executable", script(tmp_path, f"echo $$ > {tmp_path}/fifo; exec sleep 600"))
-
+@forked_or_fresh
+def test_a_cancelled_check_leaves_no_process(enqueuers, silent_s3):
     async def begin_and_cancel() -> None:
-        check = asyncio.create_task(enqueuers.check(lister(tmp_path)))
-        pid = int(await asyncio.to_thread((tmp_path / "fifo").read_text))
-        assert psutil.pid_exists(pid)
-        check.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await check
-        assert not psutil.pid_exists(pid)
+        check = asyncio.create_task(enqueuers.check(lister("s3://bucket/")))
+        connection, _ = await asyncio.get_running_loop().sock_accept(silent_s3)
+        with connection:  # so it waits for the answer
+            assert 1 == len(processes())
+            check.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await check
+        assert [] == processes()
 
-    asyncio.run(begin_and_cancel())
+    run(enqueuers, begin_and_cancel())
+
+
+@pytest.fixture
+def silent_s3(monkeypatch):
+    """An S3 that takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+        yield silent
 
 
 def test_the_process_dies_with_the_operator(tmp_path):
     lock = lock_folder(tmp_path / "job")  # it would wait for this
     program = """if True:
-        import asyncio, psutil, sys
+        import asyncio, msgspec, psutil, sys
         from pathlib import Path
+        from cortex.child_process.children import Children
         from cortex.domain.layout import JobFolder
         from cortex.domain.source import FileSource
         from cortex.enqueuing.process import Enqueuers
-        import json
 
         async def main():
-            enqueuers, source = Enqueuers(log=Path(sys.argv[2])), FileSource.from_dict(json.loads(sys.argv[1]))
+            enqueuers = Enqueuers(children=Children(), log=Path(sys.argv[2]))
+            source = msgspec.json.decode(sys.argv[1], type=FileSource)
             begun = asyncio.create_task(anext(enqueuers.enqueue(source, JobFolder(Path(sys.argv[3])))))
             await enqueuers.check(source)
-            print(*[child.pid for child in psutil.Process().children()], flush=True)
+            print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
             await begun
 
         asyncio.run(main())
     """
     (tmp_path / "a").touch()
-    arguments = [json.dumps(lister(tmp_path / "a").to_dict()), str(tmp_path / "log"), str(tmp_path / "job")]
+    arguments = [json.dumps(asdict(lister(tmp_path / "a"))), str(tmp_path / "log"), str(tmp_path / "job")]
 
     with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE) as operator:
-        child = psutil.Process(int(operator.stdout.readline()))
+        pids = list(map(int, operator.stdout.readline().split()))
+        children = list(map(psutil.Process, pids))
         operator.kill()
 
-    child.wait(timeout=30)
+    assert len(children) >= 2  # the one that forks, and some that were forked
+    for child in children:
+        child.wait(timeout=30)
     os.close(lock)
 
 
 def test_nothing_is_done_for_a_parent_that_is_gone_already(tmp_path):
-    request = {"parent": 1, "source": lister(tmp_path).to_dict(), "allowed": None}
+    request = {"source": asdict(lister(tmp_path)), "allowed": None}
 
     ended = subprocess.run(
-        [sys.executable, "-m", "cortex.enqueuing", "check"], input=json.dumps(request).encode(), capture_output=True
+        [sys.executable, "-m", "cortex.enqueuing", "check", "1"],
+        input=json.dumps(request).encode(),
+        capture_output=True,
     )
 
     assert (1, b"", b"") == (ended.returncode, ended.stdout, ended.stderr)
 
 
 def test_so_many_enqueue_at_a_time_and_checks_do_not_wait_for_them(tmp_path, enqueuers, monkeypatch):
-    monkeypatch.setattr(process, "_MOST", 2)
-    enqueuers = Enqueuers(log=tmp_path / "log")
+    monkeypatch.setattr(process, "MOST_AT_ONCE", 2)
+    enqueuers = Enqueuers(children=Children(), log=tmp_path / "log")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").write_bytes(b"1")
     source = FileSource(kind=DELIMITED, paths=(f"{tmp_path}/data/",), batch_size=1)
@@ -248,12 +314,14 @@ def test_so_many_enqueue_at_a_time_and_checks_do_not_wait_for_them(tmp_path, enq
     async def follow() -> list[object]:
         jobs = [asyncio.create_task(enqueue(number)) for number in range(4)]
         await enqueuers.check(source)
+        while len(processes()) < 2:  # they are named a moment after they are forked
+            await asyncio.sleep(0.01)
         assert 2 == len(processes())
         for lock in locks:
             os.close(lock)
         return await asyncio.gather(*jobs)
 
-    assert [Enqueued(files=1)] * 4 == asyncio.run(follow())
+    assert [Enqueued(files=1)] * 4 == run(enqueuers, follow())
 
 
 def lock_folder(path) -> int:
@@ -275,7 +343,7 @@ def test_what_goes_wrong_in_the_process_is_told_and_its_traceback_is_kept(tmp_pa
 def test_a_check_passes_where_there_is_a_file(tmp_path, enqueuers):
     (tmp_path / "a.jpg").touch()
 
-    asyncio.run(enqueuers.check(lister(tmp_path / "nothing", tmp_path / "a", includes=("**.jpg",))))
+    run(enqueuers, enqueuers.check(lister(tmp_path / "nothing", tmp_path / "a", includes=("**.jpg",))))
 
 
 def test_paths_without_files_are_refused_by_their_field(tmp_path, enqueuers):
@@ -326,6 +394,19 @@ def test_files_in_s3_are_cut_across_objects(tmp_path, enqueuers, s3):
     assert b"[1,2][3,4][5]" == folder.payload(0).read_bytes()
 
 
+def test_what_s3_needs_leaves_a_process_that_can_fork(enqueuers, s3, caplog):
+    s3.put("a", body=b"1")
+
+    async def check_twice() -> int:
+        for _ in range(2):
+            await enqueuers.check(lister(s3.url("a")))
+        (server,) = children_named("cortex-forks")
+        return server.num_threads()
+
+    assert 1 == run(enqueuers, check_twice())
+    assert [] == caplog.records
+
+
 def test_files_outside_the_allowed_folders_are_refused(tmp_path, enqueuers):
     (tmp_path / "secret").touch()
     (tmp_path / "allowed").mkdir()
@@ -346,7 +427,7 @@ def test_a_listing_gives_every_file_once_in_order(tmp_path, enqueuers):
     async def listing() -> list:
         return [listed async for listed in enqueuers.listing(source)]
 
-    groups = asyncio.run(listing())
+    groups = run(enqueuers, listing())
 
     assert [1000, 1000] == [len(group.urls) for group in groups[:2]]
     expected = [*names[1000:2000], *names[:1000], *names[2000:]]
@@ -354,7 +435,7 @@ def test_a_listing_gives_every_file_once_in_order(tmp_path, enqueuers):
     assert [2] * 2300 == [size for group in groups for size in group.sizes]
 
 
-def test_nobody_waits_for_a_storage_of_others_that_does_not_answer(tmp_path, enqueuers, monkeypatch):
+def test_nobody_waits_for_a_storage_of_others_that_does_not_answer(tmp_path, enqueuers, silent_s3):
     (tmp_path / "file").write_bytes(b"1")
 
     async def check_all(silent: socket.socket) -> None:
@@ -369,11 +450,4 @@ def test_nobody_waits_for_a_storage_of_others_that_does_not_answer(tmp_path, enq
             check.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.setblocking(False)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-        asyncio.run(check_all(silent))
+    run(enqueuers, check_all(silent_s3))

@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
+from cortex.child_process.children import Children
 from cortex.domain.output import Output, OutputFormat
 from cortex.exporting.events import FileWritten, WritingFailed, Written
 from cortex.exporting.process import Exporters
 from ended_jobs import EndedJob, Rows, end_job
-from operator_process import OperatorProcess, children_running
+from operator_process import OperatorProcess, children_named
 from s3_server import S3
 from shared_operators import SharedOperators
 
@@ -72,7 +73,7 @@ def reason(operator: OperatorProcess, job: str) -> str:
 
 def exporting_processes(operator: OperatorProcess) -> list[psutil.Process]:
     assert operator.process is not None
-    return children_running("cortex.exporting", operator.process.pid)
+    return children_named("cortex-export", operator.process.pid)
 
 
 def manifest(operator: OperatorProcess, job: str) -> list[dict[str, Any]]:
@@ -318,10 +319,13 @@ def large_job(tmp_path: Path, format_: OutputFormat) -> EndedJob:
 
 async def write_all(exporters: Exporters, job: EndedJob, heard: Callable[[object], object]) -> list[object]:
     told: list[object] = []
-    async with aclosing(exporters.write(job.ended, is_success=True)) as events:
-        async for event in events:
-            told.append(event)
-            heard(event)
+    try:
+        async with aclosing(exporters.write(job.ended, is_success=True)) as events:
+            async for event in events:
+                told.append(event)
+                heard(event)
+    finally:
+        await exporters.children.close()
     return told
 
 
@@ -362,7 +366,7 @@ def watching(folder: Path) -> Iterator[list[dict[str, bytes]]]:
 @pytest.mark.parametrize("format_", list(OutputFormat))
 def test_a_reader_never_sees_half_a_file_whenever_the_writer_is_killed(tmp_path: Path, format_: OutputFormat) -> None:
     job = large_job(tmp_path / "undisturbed", format_)
-    exporters = Exporters(log=tmp_path / "log", part_bytes=10_000)
+    exporters = Exporters(children=Children(), log=tmp_path / "log", part_bytes=10_000)
     asyncio.run(write_all(exporters, job, lambda _: None))
     expected = contents(tmp_path / "undisturbed" / "out" / job.job.id)
     job = large_job(tmp_path / "killed", format_)
@@ -373,7 +377,7 @@ def test_a_reader_never_sees_half_a_file_whenever_the_writer_is_killed(tmp_path:
 
     def heard(event: object) -> None:
         if isinstance(event, FileWritten) and event.name in killed_at - set(kills):
-            for process in children_running("cortex.exporting"):  # it may have come to its end before this was heard
+            for process in children_named("cortex-export"):  # it may have come to its end before this was heard
                 kills.append(event.name)
                 os.kill(process.pid, signal.SIGKILL)
 
@@ -394,11 +398,11 @@ def test_a_reader_never_sees_half_a_file_whenever_the_writer_is_killed(tmp_path:
 
 def test_a_process_that_dies_again_and_again_at_one_place_is_given_up(tmp_path: Path) -> None:
     job = large_job(tmp_path, OutputFormat.JSON_LINES)
-    exporters = Exporters(log=tmp_path / "log", part_bytes=10_000)
+    exporters = Exporters(children=Children(), log=tmp_path / "log", part_bytes=10_000)
 
     def heard(event: object) -> None:
         if isinstance(event, FileWritten):
-            for process in children_running("cortex.exporting"):
+            for process in children_named("cortex-export"):
                 with suppress(psutil.NoSuchProcess):
                     process.suspend()  # so that it comes no further than this
                     process.kill()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import zstandard
 
-from operator_process import OperatorProcess, children_running, follow_lines
+from operator_process import OperatorProcess, children_named
 from s3_server import S3
 
 ECHO = """
@@ -165,9 +165,10 @@ def test_a_dry_run_that_fails_on_the_way_says_why_in_its_last_line(operator: Ope
 
 @pytest.fixture
 def slow_lines(tmp_path: Path) -> Iterator[Path]:
-    """A file that takes a while to be enqueued."""
+    """A file that takes a while to be enqueued: it begins with a blank line, so it is copied."""
     path = tmp_path / "slow.json"
     with path.open("wb") as file:
+        file.write(b"\n")
         for first in range(0, 3_000_000, 100_000):
             file.write(b"".join(b"%d\n" % number for number in range(first, first + 100_000)))
     yield path
@@ -176,13 +177,14 @@ def slow_lines(tmp_path: Path) -> Iterator[Path]:
 
 def enqueuers(operator: OperatorProcess) -> list[psutil.Process]:
     assert operator.process is not None
-    return children_running("cortex.enqueuing", operator.process.pid)
+    return children_named("cortex-enqueue", operator.process.pid)
 
 
 def begin(operator: OperatorProcess, path: Path, batch_size: int = 1000) -> str:
-    """Submit a file and wait until its content is being read."""
+    """Submit a file and wait until a process is at it."""
     job = submit(operator, "delimited_files", s3_paths=[str(path)], batch_size=batch_size, workers=1)
-    next(line for line in follow_lines(operator, job) if line.startswith("enqueuing contents"))
+    while not enqueuers(operator):
+        assert operator.status(job)["status"] == "status_enqueuing"
     return job
 
 

@@ -25,7 +25,7 @@ def hurried(attempts: int = 4) -> S3Files:
         connect_timeout_seconds=1,
         read_timeout_seconds=1,
     )
-    return S3Files(patience=patience, block_bytes=2**20)
+    return S3Files(patience=patience)
 
 
 def urls(s3: S3, prefix: str = "", after: str | None = None, attempts: int = 4) -> list[str]:

@@ -1,11 +1,11 @@
 """Endings at moments that are rarely hit: each of these once left a job hanging, failed or unfinished."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from crash_story import wait_until
 from operator_process import OperatorProcess, follow_lines
 
 ECHO = """
@@ -160,15 +160,14 @@ def test_nothing_piles_up_over_many_jobs(start_operator: Callable[..., OperatorP
     operator = start_operator("--keep-warm", "600")
     operator.deploy(ECHO)
     assert operator.process is not None
-    operator.wait(operator.submit([1]))
+    operator.wait(operator.submit([1], workers=2))
+    wait_until(lambda: len(processes(operator, "cortex-blank")) == 2, "two blanks are ready")
     served = [psutil.Process(operator.process.pid), *processes(operator, "cortex-superv")]
     before = [process.num_fds() for process in served]
 
     for _ in range(40):
         operator.wait(operator.submit([1], workers=2))
-    deadline = time.monotonic() + 5
-    while processes(operator, "cortex-worker") and time.monotonic() < deadline:
-        psutil.wait_procs(processes(operator, "cortex-worker"), timeout=1)
+    expected = [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"]
+    wait_until(lambda: sorted(each.name() for each in operator.worker_processes()) == expected, "no more is left")
 
     assert [process.num_fds() for process in served] <= [count + 3 for count in before]
-    assert len(operator.worker_processes()) == 2  # the supervisor and the template

@@ -152,9 +152,9 @@ def test_a_job_is_paused_and_goes_on(client: cortex.Client, gate: Path) -> None:
     job = client.submit("lengths", items=["a", "wait", "b"], batch_size=1, config={"gate": str(gate)})
     assert "a" == next(job.results(follow=True))["text"]
 
-    assert f"paused job {job.id}" == job.pause()
-    assert "status_paused" == job.status()["status"]
-    open_gate(gate)
+    with gate.open("w"):  # predict waits there
+        assert f"paused job {job.id}" == job.pause()
+        assert "status_paused" == job.status()["status"]
     assert f"resumed job {job.id}" == job.resume()
 
     assert "status_succeeded" == job.wait()["status"]

@@ -1,12 +1,19 @@
 """Workers are forked from a process that has imported the predictor's module: once for all, where that is safe."""
 
 import contextlib
+import json
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from cortex.domain.frame import FrameReader
+from cortex.worker import start
+from crash_story import wait_until
 from operator_process import OperatorProcess, follow_lines
 
 # Each import of the module leaves a line, and each worker tells who it is.
@@ -36,7 +43,22 @@ def names(operator: OperatorProcess) -> list[str]:
     return sorted(process.name() for process in operator.worker_processes())
 
 
-@pytest.mark.parametrize("more", ["", "import numpy as np; np.ones((300, 300)) @ np.ones((300, 300))"])
+# A thread that is not missing in a fork: what has started it starts it again.
+MINDS_FORKS = """
+    import ctypes, threading
+    named = threading.Event()
+    def run():
+        ctypes.CDLL(None).prctl(15, b"jemalloc_bg_thd")
+        named.set()
+        threading.Event().wait()
+    threading.Thread(target=run, daemon=True).start()
+    named.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "more", ["", "import numpy as np; np.ones((300, 300)) @ np.ones((300, 300))", MINDS_FORKS.strip()]
+)
 def test_one_import_serves_all_workers_of_all_jobs(warm: OperatorProcess, tmp_path: Path, more: str) -> None:
     imports = tmp_path / "imports"
     warm.deploy(COUNTED.format(imports=str(imports), more=more, value="os.getpid()"))
@@ -50,15 +72,15 @@ def test_one_import_serves_all_workers_of_all_jobs(warm: OperatorProcess, tmp_pa
     assert [warm.log(job).count("printed by the import") for job in jobs] in ([1, 0], [0, 1])
 
 
-def test_only_the_template_is_kept_warm(warm: OperatorProcess, tmp_path: Path) -> None:
+def test_the_template_is_kept_warm_with_as_many_blanks_as_workers_were_in_use(
+    warm: OperatorProcess, tmp_path: Path
+) -> None:
     warm.deploy(COUNTED.format(imports=str(tmp_path / "imports"), more="", value="1"))
-    job = warm.submit([1], workers=2)
+    job = warm.submit([1, 2], workers=2)
+
     warm.wait(job)
-    workers = [process for process in warm.worker_processes() if process.name() == "cortex-worker"]
 
-    psutil.wait_procs(workers, timeout=5)
-
-    assert ["cortex-superv", "cortex-template"] == names(warm)
+    wait_until(lambda: names(warm) == [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"], "only they are left")
 
 
 @pytest.mark.parametrize(
@@ -192,3 +214,20 @@ def test_a_worker_holds_nothing_that_is_anothers(operator: OperatorProcess, tmp_
     assert operator.wait(job)["status"] == "status_succeeded"
     assert [len(held) for held in pipes] == [1, 1]
     assert pipes[0].isdisjoint(pipes[1])
+
+
+def test_a_supervisor_that_has_outlived_an_earlier_version_is_told_that_nobody_can_be_forked(tmp_path: Path) -> None:
+    (tmp_path / "predictor.py").write_text(
+        "class PythonPredictor:\n    def __init__(self, config): ...\n    def predict(self, payload): ...\n"
+    )
+    setup = {"project": str(tmp_path), "predictor_path": "predictor.py", "python_path": None, "memory_group": None}
+    ours, theirs = socket.socketpair()
+
+    with ours, theirs:
+        ours.settimeout(60)
+        command = [sys.executable, "-P", start.__file__, "template", json.dumps(setup)]
+        with subprocess.Popen(command, stdin=theirs) as template:
+            told = FrameReader().feed(ours.recv(1 << 16))
+            ours.shutdown(socket.SHUT_RDWR)
+
+    assert ([{"type": "ready", "can_fork": False}], 0) == (told, template.returncode)

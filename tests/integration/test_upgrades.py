@@ -47,6 +47,10 @@ WORKER = f"{JOB}-0a0b0c0d"
 BATCHES = 7
 
 
+HAS_PARTS = 5
+"""The schema from which on an account is of items of a batch."""
+
+
 def leave_a_job(data: Path, schema: int) -> None:
     """Turn a data directory into one of an earlier version, which was killed in the middle of a job.
 
@@ -84,7 +88,10 @@ def leave_a_job(data: Path, schema: int) -> None:
             "INSERT INTO workers (worker, job_id, supervisor, pid, process_started_at) VALUES (?, ?, 's', ?, 1.0)",
             (WORKER, JOB, pid_of_nobody()),
         )
-        old.execute("INSERT INTO deaths VALUES (?, 3, 2, 'exited with code 1', 0)", (JOB,))
+        death: tuple[object, ...] = (JOB, 3, 2, "exited with code 1", 0)
+        if schema >= HAS_PARTS:
+            death = (JOB, 3, 0, 1, 2, 0, "exited with code 1", "died")
+        old.execute(f"INSERT INTO deaths VALUES ({', '.join('?' * len(death))})", death)  # noqa: S608 - question marks
 
 
 def write_page(folder: JobFolder, *, current: int, token: int, first: int, limit: int) -> None:

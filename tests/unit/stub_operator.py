@@ -79,7 +79,7 @@ class StubOperator:
             **changes,
         }
         for job in jobs:
-            self.job(job, name)
+            self.job(job, api=name)
         return endpoint
 
     def job(self, *states: dict[str, Any], api: str = "image-classifier") -> None:
@@ -99,6 +99,7 @@ class StubOperator:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 line = f"{self.command} {self.path}"
                 stub.requests.append(Request(line, dict(self.headers), body))
+                line = line.partition("?wait=")[0]  # it never lets anybody wait
                 refusal = Refusal(404, "route.not_found", f"nothing is served at `{line}`")
                 is_upload = self.path.startswith("/_cortex/uploads/") and line not in stub.answers
                 value = self.upload(body) if is_upload else stub.answers.get(line, refusal)

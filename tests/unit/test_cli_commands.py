@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_operator import Refusal, StubOperator, Then, cortex, cut_off, use
+from stub_operator import Refusal, StubOperator, Then, cortex, cut_off
 
 from cortex.cli import watch
 from cortex.cli.main import COMMANDS
@@ -23,17 +22,12 @@ from cortex.clients.progress import TerseProgress
 JOB = "69d6faf82e4660d3"
 
 
-@pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("configuration")
 
 
 @pytest.fixture
-def operator() -> Iterator[StubOperator]:
-    with StubOperator() as stub:
-        use(stub)
-        yield stub
+def operator(stub: StubOperator) -> StubOperator:
+    return stub
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """`cortex failures`: what failed alike is one line, and what was in it can be submitted again."""
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_operator import StubOperator, cortex, cut_off, use
+from stub_operator import StubOperator, cortex, cut_off
 
 from cortex.cli.causes import Causes, fold
 
@@ -18,14 +17,10 @@ ITEMS = f"{FAILURES}?items=true"
 
 
 @pytest.fixture
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubOperator]:
+def operator(stub: StubOperator) -> StubOperator:
     """An operator with one job, of which some batches have failed so far."""
-    monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path))
-    with StubOperator() as stub:
-        use(stub)
-        stub.api("shout", jobs=(job(failed=3),))
-        stub.job(job(failed=3), api="shout")
-        yield stub
+    stub.api("shout", jobs=(job(failed=3),))
+    return stub
 
 
 def job(*, failed: int = 0, **changes: Any) -> dict[str, Any]:

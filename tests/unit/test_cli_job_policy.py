@@ -1,34 +1,22 @@
 """What `cortex submit` asks for besides the dataset, as options of the command."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_operator import StubOperator, cortex, use
+from stub_operator import StubOperator, cortex
 
 JOB = "69d6faf82e4660d3"
 SUBMIT = "POST /digits"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder."""
-    monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path / "cortex"))
-    working = tmp_path / "work"
-    working.mkdir()
-    monkeypatch.chdir(working)
-    return working
+pytestmark = pytest.mark.usefixtures("configuration", "folder")
 
 
 @pytest.fixture
-def operator() -> Iterator[StubOperator]:
-    with StubOperator() as stub:
-        use(stub)
-        stub.api("digits")
-        stub.answers[SUBMIT] = {"job_id": JOB}
-        yield stub
+def operator(digits: StubOperator) -> StubOperator:
+    return digits
 
 
 def asked(operator: StubOperator, *options: str) -> Any:

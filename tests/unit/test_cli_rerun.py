@@ -1,25 +1,20 @@
 """`cortex rerun`, `cortex pause` and `cortex resume`: what they ask for, and what they say."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_operator import Refusal, StubOperator, Then, cortex, use
+from stub_operator import Refusal, StubOperator, Then, cortex
 
 JOB, MADE = "69d6faf82e4660d3", "69d6faf82e4660d2"
 RERUN = f"POST /image-classifier/{JOB}/rerun"
 
 
 @pytest.fixture(autouse=True)
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubOperator]:
-    monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path))
-    with StubOperator() as stub:
-        use(stub)
-        stub.api()
-        stub.answers[RERUN] = {"job_id": MADE, "rerun_of": JOB}
-        yield stub
+def operator(stub: StubOperator) -> StubOperator:
+    stub.api()
+    stub.answers[RERUN] = {"job_id": MADE, "rerun_of": JOB}
+    return stub
 
 
 def job(status: str, succeeded: int) -> dict[str, Any]:

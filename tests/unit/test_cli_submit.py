@@ -4,13 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from stub_operator import Refusal, StubOperator, cortex, use
+from stub_operator import Refusal, StubOperator, cortex
 
 from cortex.clients.local_files import absolute, common_root, longer_names
 from cortex.clients.operator_client import OperatorClient
@@ -23,23 +22,12 @@ SUBMIT = "POST /digits"
 DRY_RUN = "POST /digits?dryRun=true"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder."""
-    monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path / "cortex"))
-    working = tmp_path / "work"
-    working.mkdir()
-    monkeypatch.chdir(working)
-    return working
+pytestmark = pytest.mark.usefixtures("configuration", "folder")
 
 
 @pytest.fixture
-def operator() -> Iterator[StubOperator]:
-    with StubOperator() as stub:
-        use(stub)
-        stub.api("digits")
-        stub.answers[SUBMIT] = {"job_id": JOB}
-        yield stub
+def operator(digits: StubOperator) -> StubOperator:
+    return digits
 
 
 def share(operator: StubOperator, folder: Path, *, instance: str = "abc") -> None:

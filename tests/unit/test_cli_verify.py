@@ -1,11 +1,9 @@
 """`cortex verify`: what it shows, and its exit code."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_operator import StubOperator, cortex, use
+from stub_operator import StubOperator, cortex
 
 JOB = "69d6faf82e4660d3"
 CHECKED = {
@@ -25,13 +23,10 @@ CHECKED = {
 
 
 @pytest.fixture
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubOperator]:
-    monkeypatch.setenv("CORTEX_CLI_CONFIG_DIR", str(tmp_path))
-    with StubOperator() as stub:
-        use(stub)
-        job = {"job_id": JOB, "api_name": "shout", "workers": 1, "api_id": "v1", "status": "status_succeeded"}
-        stub.api("shout", jobs=({**job, "created_time": "2020-07-20T01:07:40Z"},))
-        yield stub
+def operator(stub: StubOperator) -> StubOperator:
+    job = {"job_id": JOB, "api_name": "shout", "workers": 1, "api_id": "v1", "status": "status_succeeded"}
+    stub.api("shout", jobs=({**job, "created_time": "2020-07-20T01:07:40Z"},))
+    return stub
 
 
 def found(**changes: Any) -> dict[str, Any]:

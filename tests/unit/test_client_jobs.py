@@ -545,6 +545,41 @@ def test_a_wait_that_takes_too_long_says_how_far_the_job_is(operator: StubOperat
         job.wait(timeout=0.01)
 
 
+def asked_to_wait(operator: StubOperator) -> list[float]:
+    """Give for how long each request for the status has asked to be answered at the end of the job, 0 for not."""
+    lines = [request.line for request in operator.requests if request.line.startswith(STATUS)]
+    return [float(line.partition("?wait=")[2] or 0) for line in lines]
+
+
+@pytest.mark.parametrize(("shown", "longest"), [(True, 1.0), (False, 30.0)])
+def test_the_operator_is_asked_to_tell_of_the_end_and_less_often_where_nobody_looks(
+    operator: StubOperator, job: cortex.Job, monkeypatch: pytest.MonkeyPatch, *, shown: bool, longest: float
+) -> None:
+    monkeypatch.setattr(waiting, "pause", lambda _: None)
+    show(operator, *[status()] * 20, status(is_over=True))
+
+    job.wait(progress=shown)
+
+    waits = asked_to_wait(operator)
+    assert [0, 0.05, 0.075] == waits[:3]
+    assert sorted(waits) == waits
+    assert longest == waits[-1]
+
+
+def test_an_operator_that_answers_at_once_is_not_asked_again_at_once(
+    operator: StubOperator, job: cortex.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(waiting, "pause", pauses.append)
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_SECONDS", 1000.0)
+    show(operator, status(), status(), status(is_over=True))
+
+    job.wait(progress=False)
+
+    assert [0.0] == pauses[:1]
+    assert pauses[1] > 900
+
+
 def test_with_check_only_success_is_an_end(operator: StubOperator, job: cortex.Job, impatient: None) -> None:
     failed = status(9, failed=1, is_over=True, status="status_worker_error", status_reason="`__init__` raised")
     show(operator, failed)

@@ -168,3 +168,72 @@ def test_a_client_that_stays_is_given_what_the_work_gives() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(ask())
+
+
+# What is sent together
+
+
+class Wire(asyncio.Transport):
+    """Remembers what is sent, and in how many goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.sent_when_closed: list[bytes] | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(bytes(data))
+
+    def close(self) -> None:
+        self.sent_when_closed = self.sent_when_closed or list(self.sent)
+
+    def is_closing(self) -> bool:
+        return self.sent_when_closed is not None
+
+
+def answered(application: Any, request: bytes) -> Wire:
+    """Have a request answered to its end; give what was sent."""
+
+    async def ask() -> Wire:
+        config = uvicorn.Config(application, lifespan="off", log_config=None)
+        config.load()
+        wire, state = Wire(), ServerState()
+        connection = BoundedConnection(config=config, server_state=state, app_state={})
+        connection.connection_made(wire)
+        connection.data_received(request)
+        while state.tasks:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # what was written last is sent then
+        connection.connection_lost(None)
+        return wire
+
+    return asyncio.run(ask())
+
+
+async def answer_at_length(_: Any, __: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"200010")]})
+    for part in (b"a" * 5, b"b" * 200_000, b"c" * 5):
+        await send({"type": "http.response.body", "body": part, "more_body": part[:1] != b"c"})
+
+
+def test_the_head_of_an_answer_is_sent_with_its_body() -> None:
+    async def greet(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    wire = answered(greet, REQUEST)
+
+    assert [b"hello"] == [each[-5:] for each in wire.sent]
+
+
+def test_what_is_large_is_sent_at_once_and_in_order() -> None:
+    wire = answered(answer_at_length, REQUEST)
+
+    assert [b"a" * 5, b"b" * 200_000, b"c" * 5] == [wire.sent[0][-5:], *wire.sent[1:]]
+
+
+def test_a_connection_is_closed_behind_its_answer() -> None:
+    wire = answered(answer_at_length, REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
+
+    assert b"c" * 5 == wire.sent[-1]
+    assert wire.sent == wire.sent_when_closed

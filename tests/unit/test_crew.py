@@ -87,7 +87,7 @@ def test_those_that_the_machine_could_never_hold_wait_without_an_order(tmp_path:
     assert 2 == len(crew.views)
     assert (998, 0) == waiting(crew, now_ns=0)
     assert (0, 998) == waiting(crew, now_ns=10 * MINUTE_NS)
-    crew.release(at_once=False)
+    crew.release(crew.views, at_once=False)
     assert (0, 0) == waiting(crew, now_ns=10 * MINUTE_NS)
 
 
@@ -112,8 +112,9 @@ def test_a_worker_that_is_let_go_before_it_runs_has_neither_succeeded_nor_failed
     crew.order(2, now_ns=0)
     runs, waits = engine.ordered
     crew.views[runs].pid, crew.views[runs].phase = 7, Phase.READY
+    crew.roster.changed(runs)
 
-    crew.release(at_once=False)
+    crew.release(crew.views, at_once=False)
     while_ending = crew.roll_call(now_ns=0).counts
     for worker in (runs, waits):
         crew.lose(worker)

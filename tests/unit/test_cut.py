@@ -75,9 +75,9 @@ def blocks_of(content: bytes, size: int) -> Iterator[bytes]:
 
 def values_of(lines: list[Lines]) -> list[tuple[int, object]]:
     return [
-        (number, json.loads(bytes(item)))
+        (each.number(index), json.loads(item))
         for each in lines
-        for number, item in zip(each.numbers, each.items, strict=True)
+        for index, item in enumerate(each.joined(0, each.count, 1) if each.count else [])
     ]
 
 
@@ -147,10 +147,24 @@ def test_reading_goes_on_after_any_item(content, size, other_size):
 
     done = 0
     for lines in read_lines(blocks_of(content, size), "u", Position()):
-        for count in range(1, len(lines.items) + 1):
+        for count in range(1, lines.count + 1):
             position = lines.position_after(count)
             assert everything[done + count :] == read(content[position.offset :], other_size, position)
-        done += len(lines.items)
+            assert everything[done : done + count] == values_of([lines.head(count)])
+            assert position == lines.head(count).position_after(count)
+        done += lines.count
+
+
+@given(CONTENTS.filter(lambda content: read_naively(content)[1] is None), st.integers(1, 40), st.data())
+def test_items_come_joined_in_groups_from_anywhere(content, size, data):
+    for lines in read_lines(blocks_of(content, size), "u", Position()):
+        items = lines.joined(0, lines.count, 1) if lines.count else []
+        first = data.draw(st.integers(0, lines.count))
+        end = data.draw(st.integers(first, lines.count))
+        group = data.draw(st.integers(1, 5))
+        if first < end:
+            expected = [b",".join(items[begin : min(begin + group, end)]) for begin in range(first, end, group)]
+            assert expected == lines.joined(first, end, group)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\r\n", b" \t\n  ", BOM, BOM + b"\n"])
@@ -206,6 +220,13 @@ def test_a_line_of_8_mib_is_read_and_one_byte_more_is_refused(size):
 class Some:
     items: list[bytes]
     name: str = "p"
+
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
+    def joined(self, first: int, end: int, size: int) -> list[bytes]:
+        return [b",".join(self.items[begin : min(begin + size, end)]) for begin in range(first, end, size)]
 
     def place(self, index: int) -> str:
         return f"{self.name}{index}"

@@ -376,14 +376,14 @@ def test_a_batch_that_is_given_up_has_failed_and_is_leased_no_more(story: Story)
 # Taking back
 
 
-def test_the_largest_unstarted_lease_is_found(story: Story):
+def test_the_lease_with_the_most_unstarted_batches_is_found(story: Story):
     small = leased(story.dispatch, "b")
     large = story.large_lease("a")
 
-    assert large == story.dispatch.largest_unstarted()
+    assert [large] == story.dispatch.unstarted(2)
 
     story.name("a", large.end - 1)
-    assert story.dispatch.largest_unstarted() is None
+    assert [] == story.dispatch.unstarted(2)
     assert small.count == 1
 
 
@@ -591,3 +591,13 @@ def test_a_job_without_batches_is_done_at_once(tmp_path):
 
     assert dispatch.is_done
     assert dispatch.counts({}) == counted()
+
+
+def test_of_many_leases_only_some_are_looked_at(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {story.large_lease("a").worker, story.large_lease("b").worker}
+    monkeypatch.setattr("cortex.operator.run.dispatch._MOST_PAGES_READ", 1)
+
+    found = [lease.worker for lease in story.dispatch.unstarted(9)]
+
+    assert 1 == len(found)
+    assert set(found) < held

@@ -5,16 +5,18 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
+from cortex.enqueuing import portions
 from cortex.enqueuing.enqueue import enqueue
 from cortex.enqueuing.events import Enqueued, EnqueuingFailed, FileBegun, SegmentCut
 from cortex.enqueuing.listing import read_listing
 from cortex.files.places import AllFiles
+from cortex.storage.payload import read_payload
 from cortex.storage.segments import States
 from cortex.worker.segment import LeasedSegment
 from full_disk import files_of_at_most
@@ -28,12 +30,19 @@ CONTENTS = st.builds(
     st.sampled_from([b"", b"\n"]),
 )
 
+PLAIN = st.builds(
+    lambda lines, end, last: end.join(lines) + last,
+    st.lists(st.sampled_from([b"1", b'"\xc3\xa4"', b"[2,  3]", b"null", b'{"a": {}}']), max_size=20),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.sampled_from([b"", b"\n"]),
+)
+
 
 class Stopped(Exception):
     """The enqueuer is not to go on."""
 
 
-def run(folder, source, *, resume=None, segment_bytes=30, stop_after=None):
+def run(folder, source, *, resume=None, segment_bytes=30, stop_after=None, in_place_from_bytes=2**60):
     """Enqueue, up to the end or until so many Segments have been told; give what was told."""
     told = []
 
@@ -43,7 +52,15 @@ def run(folder, source, *, resume=None, segment_bytes=30, stop_after=None):
             raise Stopped
 
     with suppress(Stopped):
-        enqueue(AllFiles(), source, folder, tell, resume=resume, segment_bytes=segment_bytes)
+        enqueue(
+            AllFiles(),
+            source,
+            folder,
+            tell,
+            resume=resume,
+            segment_bytes=segment_bytes,
+            in_place_from_bytes=in_place_from_bytes,
+        )
     return told
 
 
@@ -79,21 +96,25 @@ def failure_of(told) -> str:
 
 
 @settings(deadline=None, max_examples=40)  # each writes and syncs dozens of files
-@given(st.lists(CONTENTS, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 40))
+@given(
+    st.lists(CONTENTS, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 40), st.sampled_from([0, 20, 2**60])
+)
+@example([b"1\n\n2\n3\n4\n5\n6\n"], 1, 1, 0)
 def test_an_enqueuer_that_is_killed_after_every_segment_gives_what_one_gives_that_is_not(
-    tmp_path_factory, contents, batch_size, segment_bytes
+    tmp_path_factory, contents, batch_size, segment_bytes, in_place_from_bytes
 ):
+    options = {"segment_bytes": segment_bytes, "in_place_from_bytes": in_place_from_bytes}
     root = tmp_path_factory.mktemp("job")
     source = replace(write_files(root / "data", contents), batch_size=batch_size)
     whole, killed = JobFolder(root / "whole"), JobFolder(root / "killed")
-    expected = run(whole, source, segment_bytes=segment_bytes)
+    expected = run(whole, source, **options)
 
     told, resume = [], None
     while not told or isinstance(told[-1], SegmentCut):
         left = killed.payload(resume.number if resume else 0)
         left.parent.mkdir(parents=True, exist_ok=True)
         left.write_bytes(b"left by the one that was killed" * 10)
-        told += run(killed, source, segment_bytes=segment_bytes, resume=resume, stop_after=1)
+        told += run(killed, source, **options, resume=resume, stop_after=1)
         resume = segments_of(told)[-1].resume if segments_of(told) else None
     left.unlink()  # the last one had nothing to cut any more
 
@@ -116,6 +137,170 @@ def test_the_items_of_all_lines_are_in_batches_across_files(tmp_path_factory, co
     assert batches == all_batches(JobFolder(root / "job"), told)
     assert len(items) == sum(cut.items for cut in segments_of(told))
     assert isinstance(told[-1], Enqueued if items else EnqueuingFailed)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(CONTENTS | PLAIN, min_size=1, max_size=4), st.integers(1, 5), st.integers(0, 40), st.integers(1, 40))
+def test_lines_that_stay_in_their_files_give_the_batches_that_copied_ones_give(
+    tmp_path_factory, contents, batch_size, in_place_from_bytes, segment_bytes
+):
+    root = tmp_path_factory.mktemp("job")
+    source = replace(write_files(root / "data", contents), batch_size=batch_size)
+    copied, staying = JobFolder(root / "copied"), JobFolder(root / "staying")
+
+    told = run(copied, source, segment_bytes=segment_bytes)
+    also = run(staying, source, segment_bytes=segment_bytes, in_place_from_bytes=in_place_from_bytes)
+
+    assert all_batches(copied, told) == all_batches(staying, also)
+    assert all_batches(staying, also) == all_batches_read_by_the_operator(staying, also)
+    assert told[-1] == also[-1]
+    assert sum(cut.items for cut in segments_of(told)) == sum(cut.items for cut in segments_of(also))
+    for cut in segments_of(also):
+        number = cut.segment.number
+        assert staying.payload(number).exists() is not staying.source(number).exists()
+
+
+def all_batches_read_by_the_operator(folder, told):
+    return [
+        json.loads(payload)
+        for cut in segments_of(told)
+        for _, payload in read_payload(folder, cut.segment, range(cut.segment.first, cut.segment.end))
+    ]
+
+
+def which_stay(folder, told) -> list[tuple[bool, int]]:
+    """Tell of each Segment whether its Batches stay, and how many they are."""
+    return [(folder.source(cut.segment.number).exists(), cut.segment.count) for cut in segments_of(told)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "contents"),
+    [
+        ([(True, 4)], [b"1\n2\n3\n4\n5\n6\n7\n8\n"]),
+        ([(True, 4)], [b"\xef\xbb\xbf1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n8"]),
+        ([(True, 3), (False, 1)], [b"1\n2\n3\n4\n5\n6\n7"]),
+        ([(True, 2), (False, 2)], [b"1\n2\n3\n4\n5\n\n6\n7\n8\n"]),
+        ([(True, 1), (False, 3)], [b"1\n2\n 3\n4\n5\n6\n7\n8\n"]),
+        ([(True, 2), (False, 1), (True, 2)], [b"1\n2\n3\n4\n5\n", b"6\n7\n8\n9\n10\n"]),
+        ([(False, 1), (True, 2)], [b"1", b"2\n3\n4\n5\n6"]),
+        ([(False, 2)], [b"1", b"2", b"3"]),
+    ],
+)
+def test_of_a_large_file_stays_what_is_before_its_first_odd_line_and_fills_batches(tmp_path, expected, contents):
+    source = replace(write_files(tmp_path / "data", contents), batch_size=2)
+    folder = JobFolder(tmp_path / "job")
+
+    told = run(folder, source, segment_bytes=1000, in_place_from_bytes=0)
+
+    assert expected == which_stay(folder, told)
+
+
+def test_small_compressed_and_uploaded_files_are_copied(tmp_path):
+    folder = JobFolder(tmp_path / "job")
+    write_files(tmp_path / "data", [b"1\n", b"2\n3\n4\n5\n"])
+    (tmp_path / "data" / "002.gz").write_bytes(gzip.compress(b"6\n7\n8\n9\n"))
+    write_files(folder.root, [])
+    write_files(folder.uploads, [b"10\n11\n12\n13\n"])
+    paths = (f"{tmp_path}/data/", f"{folder.uploads}/")
+    source = FileSource(kind=DELIMITED, paths=paths, batch_size=1)
+
+    told = run(folder, source, segment_bytes=1000, in_place_from_bytes=8)
+
+    assert [[number] for number in range(1, 14)] == all_batches(folder, told)
+    assert [(False, 1), (True, 4), (False, 8)] == which_stay(folder, told)
+
+
+def test_a_batch_that_may_be_too_large_is_copied_and_white_space_does_not_count(tmp_path):
+    spacious = b"[" + b" " * 200_000 + b"]"
+    lines = b"1\n2\n" + spacious + b"\n" + spacious + b"\n3\n4\n"
+    source = replace(write_files(tmp_path / "data", [lines]), batch_size=2)
+    folder = JobFolder(tmp_path / "job")
+
+    told = run(folder, source, segment_bytes=2**20, in_place_from_bytes=0)
+
+    assert [[1, 2], [[], []], [3, 4]] == all_batches(folder, told)
+    assert [(True, 1), (False, 2)] == which_stay(folder, told)
+
+
+def test_a_batch_that_is_too_large_is_told_by_its_lines_behind_lines_that_stay(tmp_path):
+    half = b'"' + b"x" * 140_000 + b'"\n'
+    source = replace(write_files(tmp_path / "data", [b"1\n2\n" + half + half]), batch_size=2)
+
+    reason = failure_of(run(JobFolder(tmp_path / "job"), source, segment_bytes=2**20, in_place_from_bytes=0))
+
+    assert reason.startswith(f"`{tmp_path}/data/000` line 3 to `{tmp_path}/data/000` line 4: a batch of 280")
+
+
+def test_a_bad_line_is_told_by_its_number_behind_lines_that_stay(tmp_path):
+    source = replace(write_files(tmp_path / "data", [b"1\n" * 1000 + b"3,\n1\n"]), batch_size=10)
+
+    reason = failure_of(run(JobFolder(tmp_path / "job"), source, segment_bytes=100, in_place_from_bytes=0))
+
+    assert reason.startswith(f"`{tmp_path}/data/000`: line 1001 holds more than one value")
+
+
+def test_a_file_that_changes_while_it_is_checked_fails_the_job(tmp_path):
+    source = write_files(tmp_path / "data", [b"1\n" * 1000])
+    told = []
+
+    def tell(event):
+        told.append(event)
+        if isinstance(event, SegmentCut):
+            (tmp_path / "data" / "000").write_bytes(b"2\n" * 1001)
+
+    enqueue(AllFiles(), source, JobFolder(tmp_path / "job"), tell, segment_bytes=100, in_place_from_bytes=0)
+
+    assert "has changed since it was listed" in failure_of(told)
+    assert 1 == len(segments_of(told))
+
+
+def test_a_file_that_stays_is_on_the_disk_before_a_segment_of_it_is_told(tmp_path, monkeypatch):
+    source = write_files(tmp_path / "data", [b"1\n" * 1000])
+    file = (tmp_path / "data" / "000").stat().st_ino
+    sync, synced = os.fsync, []
+
+    def note(opened):
+        sync(opened)
+        synced.append(os.fstat(opened).st_ino)
+
+    def tell(event):
+        assert file in synced or not isinstance(event, SegmentCut)
+        told.append(event)
+
+    told = []
+    monkeypatch.setattr(os, "fsync", note)
+    enqueue(AllFiles(), source, JobFolder(tmp_path / "job"), tell, segment_bytes=100, in_place_from_bytes=0)
+
+    assert {True} == {stays for stays, _ in which_stay(JobFolder(tmp_path / "job"), told)}
+
+
+def test_a_file_that_was_written_to_just_now_is_taken_when_a_change_would_be_seen(tmp_path, monkeypatch):
+    source = write_files(tmp_path / "data", [b"1\n" * 1000])
+    written_at = (tmp_path / "data" / "000").stat().st_mtime
+    clock, slept = [written_at + 0.001], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(portions.time, "time", lambda: clock[0])
+    monkeypatch.setattr(portions.time, "sleep", sleep)
+    run(JobFolder(tmp_path / "job"), source, segment_bytes=10_000, in_place_from_bytes=0)
+    run(JobFolder(tmp_path / "again"), source, segment_bytes=10_000, in_place_from_bytes=0)
+
+    assert 1 == len(slept)
+
+
+def test_a_job_that_an_earlier_version_was_copying_goes_on_in_place_and_both_kinds_are_read(tmp_path):
+    source = replace(write_files(tmp_path / "data", [b"".join(b"%d\n" % n for n in range(100))]), batch_size=5)
+    folder = JobFolder(tmp_path / "job")
+    told = run(folder, source, stop_after=2)
+    assert {"file", "offset", "line"} == set(segments_of(told)[-1].cursor)  # as it was before lines could stay
+
+    told += run(folder, source, segment_bytes=1000, in_place_from_bytes=0, resume=segments_of(told)[-1].resume)
+
+    assert [[*range(first, first + 5)] for first in range(0, 100, 5)] == all_batches(folder, told)
+    assert [False, False, True] == [stays for stays, _ in which_stay(folder, told)]
 
 
 @pytest.mark.parametrize("stop_after", [None, 1, 2, 3, 4])

@@ -3,7 +3,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.domain.identity import batch_id, batch_id_prefix, batch_id_suffix, job_id, job_id_before
+from cortex.domain.identity import batch_id, batch_ids, job_id, job_id_before
 
 INSTANTS = st.integers(min_value=0, max_value=2**63 - 1)
 JOB_IDS = INSTANTS.map(job_id)
@@ -47,6 +47,13 @@ def test_two_batches_have_the_same_id_only_if_they_are_the_same(one, other):
     assert (one == other) == (batch_id(*one) == batch_id(*other))
 
 
-@given(JOB_IDS, BATCHES)
-def test_a_worker_may_compute_the_shared_part_once(job, batch):
-    assert batch_id(job, batch) == batch_id_prefix(job) + batch_id_suffix(job, batch)
+@given(JOB_IDS, st.lists(BATCHES))
+def test_what_names_the_batches_of_a_job_names_each_as_it_is_named_alone(job, batches):
+    name = batch_ids(job)
+
+    assert [batch_id(job, batch) for batch in batches] == [name(batch) for batch in batches]
+
+
+def test_the_name_of_a_batch_holds_its_job_and_its_number():
+    assert batch_id("67160ace060e3bfa", 0) == "67160ace-060e-83bf-a800-000000000000"
+    assert batch_id("67160ace060e3bfa", 2**50 + 255) == "67160ace-060e-83bf-a804-0000000000ff"

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cortex.domain.job import Counts, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.output import Output
 from cortex.exporting.events import Ended, Event
@@ -35,8 +34,7 @@ async def cancel_after(looks: int, folder: Path) -> list[str | None]:
     export = JobExport(ledger=MemoryLedger(), exporters=Endless(), allowed=None, now_ns=lambda: 0)
     job = job_of([], output=Output(path="/out"))
     told: list[str | None] = []
-    counts = Counts(in_queue=0, in_flight=0, succeeded=1, failed=0)
-    export.begin(job, JobFolder(folder), JobStatus.SUCCEEDED, None, counts, told.append)
+    export.begin(job, JobFolder(folder), told.append)
     for _ in range(looks):
         await asyncio.sleep(0)
 

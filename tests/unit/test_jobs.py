@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cortex.domain.batch import BatchState
 from cortex.domain.ending import Exit
 from cortex.domain.errors import EnvironmentFailed
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
-from cortex.engines.engine import Engine, WorkerOrder
 from cortex.enqueuing.events import (
     Enqueued,
     EnqueuingFailed,
@@ -27,7 +29,7 @@ from cortex.operator.submitting.enqueuing import JobEnqueuing
 from cortex.operator.submitting.submission import read_submission
 from cortex.storage.ledger import Version, WorkerRecord
 from cortex.storage.memory import MemoryLedger
-from job_story import NoExports
+from job_story import IdleEngine, NoExports
 from samples import SETUP
 
 VERSION = Version(
@@ -68,22 +70,6 @@ class ReadyAtOnce:
         return SETUP
 
 
-class IdleEngine(Engine):
-    """Places nothing: the test tells what became of each worker."""
-
-    def __init__(self) -> None:
-        self.ordered: list[str] = []
-
-    def start(self, order: WorkerOrder) -> None:
-        self.ordered.append(order.worker)
-
-    def stop(self, worker: str, *, at_once: bool) -> None:
-        pass
-
-    def idle(self) -> None:
-        pass
-
-
 class HeldEnqueuers:
     """Cuts no file before it is told to, and then says what it is told to say."""
 
@@ -108,6 +94,7 @@ class Story:
     def __init__(self, root: Path, ledger: FailingLedger) -> None:
         self.ledger = ledger
         self.later: list[Callable[[], None]] = []
+        self.delays: list[float] = []
         self.enqueuers = HeldEnqueuers()
         self.jobs = Jobs(
             ledger=ledger,
@@ -115,11 +102,16 @@ class Story:
             root=root,
             preparation=ReadyAtOnce(),
             now_ns=lambda: 1,
-            call_later=lambda _, call: self.later.append(call) or (lambda: None),
+            call_later=self.call_later,
             background=lambda work, then: (work(), then())[0],
             exports=NoExports(),
         )
         self.jobs.engine = self.engine = IdleEngine()
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        self.later.append(call)
+        self.delays.append(seconds)
+        return lambda: None
 
     def submit(self) -> str:
         submission = read_submission(b'{"workers": 1, "item_list": {"items": [1, 2], "batch_size": 1}}')
@@ -176,6 +168,58 @@ def story(tmp_path: Path) -> Story:
     return story
 
 
+def test_a_job_that_has_its_batches_is_recorded_as_running(story: Story, tmp_path: Path) -> None:
+    submission = read_submission(b'{"workers": 1, "item_list": {"items": [1, 2], "batch_size": 1}}')
+    name = story.jobs.new_job_id()
+    recorded = story.jobs.submit(name, VERSION, submission, story.jobs.write_dataset(name, submission))
+
+    after_a_crash = Story(tmp_path, story.ledger)
+    after_a_crash.jobs.recover("boot")
+
+    assert (JobStatus.RUNNING, recorded.created_at_ns) == (recorded.status, recorded.started_at_ns)
+    assert recorded == story.ledger.job(name)
+    assert len(after_a_crash.engine.ordered) == 1
+
+
+def test_a_job_that_an_earlier_version_has_recorded_with_its_batches_begins(story: Story, tmp_path: Path) -> None:
+    submission = read_submission(b'{"workers": 1, "item_list": {"items": [1, 2], "batch_size": 1}}')
+    name = story.jobs.new_job_id()
+    recorded = story.jobs.submit(name, VERSION, submission, story.jobs.write_dataset(name, submission))
+    ledger = FailingLedger()
+    ledger.deploy([VERSION])
+    earlier = replace(recorded, status=JobStatus.ENQUEUING, started_at_ns=None)
+    ledger.add_job(earlier, story.ledger.segments(name))
+
+    later = Story(tmp_path, ledger)
+    later.jobs.recover("boot")
+
+    assert later.status(name) is JobStatus.RUNNING
+    assert len(later.engine.ordered) == 1
+    assert ["started enqueuing batches to queue", "spinning up workers..."] == [later.log(name)[0], later.log(name)[-1]]
+
+
+def test_a_worker_that_has_done_the_last_batch_is_let_go_once(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = story.submit()
+    (worker,) = story.engine.ordered
+    told: list[dict[str, Any]] = []
+    let_go: list[str] = []
+    monkeypatch.setattr(story.engine, "stop", lambda worker, at_once: let_go.append(worker))
+
+    events, connection = story.jobs.worker_events, SimpleNamespace(send=told.append)
+    story.started()
+    events.worker_connected(worker, connection, {"phase": "ready", "has_hook": False})
+    story.jobs.folder(job).states(0).write_bytes(bytes([BatchState.SUCCEEDED] * 2))
+    for number in (0, 1):
+        ended = {"type": "lease_ended", "token": told[number]["token"], "finished": 1, "seconds": 0.1}
+        events.worker_says(worker, ended)
+    events.worker_drained(worker)
+    events.worker_exited(worker, Exit(status=0))
+
+    assert ["lease", "lease", "finish"] == [frame["type"] for frame in told]
+    assert story.status(job) is JobStatus.SUCCEEDED
+    assert [worker] == let_go
+
+
 def test_what_fails_is_tried_again_until_its_cause_is_gone(story: Story) -> None:
     job = story.submit()
     story.ledger.failures = 2
@@ -219,6 +263,22 @@ def test_a_damaged_job_ends_and_the_others_go_on(story: Story, tmp_path: Path) -
     assert "damaged" in (ended.status_reason or "")
     assert running.status is JobStatus.RUNNING
     assert [worker.partition("-")[0] for worker in following.engine.ordered] == [sound]
+
+
+def test_workers_that_nobody_can_bring_back_are_not_waited_for(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.submit()
+    story.started()
+    delays = []
+
+    for may_return in (False, True):
+        monkeypatch.setattr(IdleEngine, "may_return", lambda _, answer=may_return: answer)
+        following = Story(tmp_path, story.ledger)
+        following.jobs.recover("boot")
+        delays.append(following.delays[0])
+
+    assert [0.0, 1.5] == delays
 
 
 def test_newer_jobs_sort_first_whatever_the_clock_says(story: Story, tmp_path: Path) -> None:

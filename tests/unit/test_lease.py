@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.domain.lease import MAX_BATCHES, MAX_GROWTH, TARGET_SECONDS, Lease, Pace, lease_size, token
+from cortex.domain.lease import (
+    MAX_BATCHES,
+    MAX_GROWTH,
+    MAX_TARGET_SECONDS,
+    OPERATOR_SHARE,
+    SECONDS_PER_LEASE,
+    TARGET_SECONDS,
+    Lease,
+    Pace,
+    lease_size,
+    target_seconds,
+    token,
+)
 
 COUNTS = st.integers(min_value=0, max_value=10**12)
 WORKERS = st.integers(min_value=1, max_value=10_000)
@@ -36,19 +48,47 @@ def test_a_lease_is_never_empty_nor_over_any_of_its_bounds(pace, open_batches, w
 
     assert 1 <= size <= MAX_BATCHES
     assert size <= max(1, MAX_GROWTH * pace.batches)
-    assert size <= max(1, open_batches // (2 * workers))
-    if pace.seconds > 0:
-        assert size == 1 or size * pace.seconds / max(pace.batches, 1) <= TARGET_SECONDS * 1.001
+    seconds = size * pace.seconds / max(pace.batches, 1)
+    keeps_operator_just_busy = size <= open_batches and seconds <= workers * SECONDS_PER_LEASE * 1.001
+    assert size <= max(1, open_batches // (2 * workers)) or keeps_operator_just_busy
+    assert size == 1 or seconds <= target_seconds(workers) * 1.001
+
+
+@given(st.floats(1e-6, 10.0), st.integers(1, 10**6))
+def test_leases_of_the_full_size_leave_the_operator_idle_for_most_of_the_time(batch_seconds, workers):
+    pace = Pace(batches=MAX_BATCHES, seconds=MAX_BATCHES * batch_seconds)
+    size = lease_size(pace=pace, open_batches=10**12, workers=workers)
+    seconds = size * batch_seconds
+    share = workers * SECONDS_PER_LEASE / (seconds + batch_seconds)  # a Lease holds whole Batches
+
+    assert seconds <= MAX_TARGET_SECONDS or size == 1
+    assert share <= OPERATOR_SHARE * 1.001 or target_seconds(workers) == MAX_TARGET_SECONDS or size == MAX_BATCHES
+
+
+@pytest.mark.parametrize(
+    ("expected", "workers"),
+    [(0.1, 1), (0.1, 100), (0.3, 1000), (1.5, 5000), (2.0, 10_000), (2.0, 10**6)],
+)
+def test_the_work_in_a_lease_grows_with_the_number_of_workers(expected, workers):
+    assert expected == pytest.approx(target_seconds(workers))
+
+
+def test_what_is_left_for_thousands_of_workers_is_not_cut_smaller_than_the_operator_can_hand_out():
+    pace = Pace(batches=1000, seconds=1.0)
+
+    assert 500 == lease_size(pace=pace, open_batches=10**6, workers=5000)  # a half share would be 100
+    assert 7 == lease_size(pace=pace, open_batches=7, workers=5000)
 
 
 @pytest.mark.parametrize(
     ("expected", "batches", "seconds", "open_batches", "workers"),
     [
-        (40, 10, 0.01, 10**6, 1),  # 1 ms a Batch: as many as fill the time
+        (100, 20, 0.02, 10**6, 1),  # 1 ms a Batch: as many as fill the time
         (80, 10, 0.0001, 10**6, 1),  # cheap, but the last Lease says little
         (1, 1, 10.0, 10**6, 1),  # slow: one at a time
         (10, 100, 0.01, 40, 2),  # towards the end: half a share
-        (1, 100, 0.01, 3, 2),  # at the end
+        (2, 100, 0.01, 3, 2),  # ... but no less than keeps the operator busy
+        (1, 100, 0.1, 3, 2),  # at the end
         (1, 100, 0.01, 1, 1),
         (MAX_BATCHES, MAX_BATCHES, 0.0, 10**9, 1),  # too fast to be measured
         (8, 1, -0.5, 10**6, 1),  # a clock that was set back
@@ -61,7 +101,7 @@ def test_a_lease_is_sized_by_time_and_cut_short_towards_the_end(expected, batche
 
 
 def test_leases_reach_their_full_size_within_a_few_of_them():
-    batch_seconds = 1e-6
+    batch_seconds = 1e-5
     pace, sizes = None, []
     for _ in range(8):
         sizes.append(lease_size(pace=pace, open_batches=10**9, workers=2))

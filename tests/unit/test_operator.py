@@ -17,6 +17,7 @@ from cortex.operator.submitting.submission import read_submission
 from cortex.storage.files import disk_full
 from cortex.storage.ledger import Version
 from cortex.storage.memory import MemoryLedger
+from cortex.storage.small_files import Dataset
 from job_story import NoExports
 
 VERSION = Version(
@@ -104,7 +105,7 @@ def test_an_api_that_could_not_be_deleted_stays_and_can_be_deleted_later(
     deleted: list[str] = []
     if has_job:
         submission = read_submission(b'{"workers": 1, "delimited_files": {"s3_paths": ["/data/"]}}')
-        operator.jobs.submit(operator.jobs.new_job_id(), VERSION, submission, [])
+        operator.jobs.submit(operator.jobs.new_job_id(), VERSION, submission, Dataset())
     ledger.is_full = True
 
     with pytest.raises(StorageFull):

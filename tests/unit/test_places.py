@@ -261,3 +261,17 @@ class Machine(RuleBasedStateMachine):
 
 Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestEveryStory = Machine.TestCase
+
+
+def test_a_worker_that_is_adopted_again_is_counted_once() -> None:
+    places = machine(cores=2)
+    place = Place(worker="old", job_id="a", needs=CORE, devices=())
+    for worker in ("new1", "new2"):
+        places.order(worker, "b", CORE)
+
+    places.adopt(place)
+    places.adopt(place)
+
+    assert ["new1"] == place_all(places)
+    places.release("old")
+    assert ["new2"] == place_all(places)

@@ -226,6 +226,19 @@ def test_nobody_gets_a_place_before_the_supervisor_of_an_earlier_operator_has_to
     assert ["b1"] == [*other.started, *peer.started]
 
 
+def test_workers_of_an_earlier_operator_may_return_while_their_supervisor_lives(
+    story: Story, earlier: subprocess.Popen[bytes]
+) -> None:
+    story.engine.recover()
+    before = story.engine.may_return()
+
+    earlier.kill()
+    earlier.communicate()
+    story.time_passes()
+
+    assert (True, False) == (before, story.engine.may_return())
+
+
 def test_a_supervisor_of_an_earlier_operator_that_is_gone_is_not_waited_for(
     story: Story, earlier: subprocess.Popen[bytes]
 ) -> None:
@@ -338,3 +351,32 @@ def test_a_worker_that_was_killed_because_it_was_stopped_is_not_to_blame(story: 
     ending = story.heard.endings["a1"]
     assert ("was stopped for 30 s and killed", False) == (ending.cause, ending.is_charged)
     assert 3 == start["heartbeat_seconds"]
+
+
+def kinds(peer: Peer) -> list[str]:
+    return [frame["type"] for frame in peer.heard]
+
+
+def test_a_supervisor_is_told_what_to_make_ready_before_it_starts_anybody(story: Story) -> None:
+    story.engine.warm_up(order("a1", story.folder), 2)
+    story.order("a1")
+    (supervisor,) = children_running("supervisor")
+
+    peer = story.connect(supervisor.pid)
+    supervisor.kill()
+    story.engine.end()
+
+    assert ["warm_up", "start"] == kinds(peer)[:2]
+    assert 2 == peer.heard[0]["count"]
+
+
+@pytest.mark.parametrize(("keep_warm_seconds", "gpus"), [(0, 0), (600, 1)])
+def test_nothing_is_made_ready_that_could_not_be_kept_or_used(
+    tmp_path: Path, keep_warm_seconds: float, gpus: int
+) -> None:
+    story = Story(tmp_path, keep_warm_seconds=keep_warm_seconds)
+    peer = story.connect()
+
+    story.engine.warm_up(order("a1", tmp_path, Needs(gpus=gpus)), 2)
+
+    assert "warm_up" not in kinds(peer)

@@ -19,9 +19,10 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.deployments import Deployments
 from cortex.operator.jobs import Jobs
 from cortex.operator.machine import Machine
+from cortex.operator.submitting import rerun as rerun_module
 from cortex.operator.submitting.enqueuing import JobEnqueuing
 from cortex.operator.submitting.rerun import RerunRequest, Reruns, read_rerun
-from cortex.storage.ledger import Version
+from cortex.storage.ledger import UnsyncedFile, Version
 from cortex.storage.memory import MemoryLedger
 from job_files import make_job, set_states
 from job_story import NoExports
@@ -97,7 +98,8 @@ class Story:
             failed=states.count(FAILED) + states.count(BatchState.GIVEN_UP),
             in_queue=states.count(OPEN),
         )
-        return self.ledger.move(EARLIER, status, at_ns=4, counts=counts)
+        files = {"segments/000000.states": bytes(states)}
+        return self.ledger.move(EARLIER, status, at_ns=4, counts=counts, files=files)
 
     def rerun(self, job: Job, key: SubmissionKey | None = None, **request: object) -> Job:
         with self.reruns.begin(job, RerunRequest(**request)) as rerun:  # type: ignore[arg-type]
@@ -350,3 +352,24 @@ def test_a_job_is_held_while_its_rerun_is_made(story: Story) -> None:
         seen.append(story.reruns.is_held(EARLIER))
 
     assert [False, True, True, False] == [*seen, story.reruns.is_held(EARLIER)]
+
+
+# What is not synced
+
+
+def test_what_only_the_ledger_has_of_the_earlier_job_is_synced_before_it_is_linked(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = story.job(SUCCEEDED, FAILED)
+    story.ledger.add_job(replace(JOB, id="f" * 16), [], None, (), {"segments/of-another": b""})
+    synced: list[tuple[list[str], list[str]]] = []
+
+    def sync(root: Path, files: list[UnsyncedFile]) -> None:
+        assert root == story.jobs.root
+        synced.append(([file.name for file in files], story.folders()))
+
+    monkeypatch.setattr(rerun_module, "sync_unsynced", sync)
+
+    story.rerun(job)
+
+    assert [(["segments/000000.states"], [EARLIER])] == synced

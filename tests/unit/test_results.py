@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex.domain.batch import ENTRY, BatchState, EntryKind
+from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.results import (
     FailedBatch,
@@ -23,6 +24,11 @@ OPEN, NOTHING, ROWS, FAILED, GIVEN_UP, IN_PART = BatchState
 STATES = st.lists(st.sampled_from(BatchState), max_size=40)
 
 
+def lines_of(folder: JobFolder, segments: list[SegmentRange], first: int = 0, end: int | None = None) -> list[bytes]:
+    """Give each row."""
+    return b"".join(read_rows(folder, segments, first, end)).splitlines(keepends=True)
+
+
 def failure(batch: int) -> bytes:
     return json.dumps({"type": "ValueError", "message": f"batch {batch}", "traceback": "…"}).encode() + b"\n"
 
@@ -36,7 +42,7 @@ def test_rows_come_in_input_order_however_the_parts_lie(tmp_path):
     for place, batch in enumerate(batches):
         append_entry(folder, f"worker-{place % 3}", batch, f"{batch}\n".encode())
 
-    assert [f"{batch}\n".encode() for batch in range(100)] == list(read_rows(folder, segments))
+    assert [f"{batch}\n".encode() for batch in range(100)] == lines_of(folder, segments)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +66,7 @@ def test_a_range_of_batches_is_read_across_segments(tmp_path, expected, first, e
     for batch in range(8):
         append_entry(folder, f"worker-{batch % 2}", batch, f"{batch}\n".encode())
 
-    assert [f"{batch}\n".encode() for batch in expected] == list(read_rows(folder, segments, first, end))
+    assert [f"{batch}\n".encode() for batch in expected] == lines_of(folder, segments, first, end)
 
 
 def test_a_few_of_many_batches_are_read_in_little_memory(tmp_path):
@@ -73,7 +79,7 @@ def test_a_few_of_many_batches_are_read_in_little_memory(tmp_path):
         index.writelines(entry.replace((400_001).to_bytes(8, "little"), bytes(8), 1) for _ in range(500_000))
 
     tracemalloc.start()
-    rows = list(read_rows(folder, segments, 400_000, 400_002))
+    rows = lines_of(folder, segments, 400_000, 400_002)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -90,7 +96,7 @@ def test_only_what_the_state_bytes_say_is_visible(tmp_path_factory, states):
         token = 1 if state is IN_PART else 2
         append_entry(folder, "worker-0", batch, failure(batch), token=token, kind=EntryKind.FAILURE)
 
-    rows, failures = list(read_rows(folder, segments)), list(read_failures(folder, segments))
+    rows, failures = lines_of(folder, segments), list(read_failures(folder, segments))
 
     with_rows = [batch for batch, state in enumerate(states) if state in (ROWS, IN_PART)]
     raised = [batch for batch, state in enumerate(states) if state in (FAILED, IN_PART)]
@@ -106,7 +112,7 @@ def test_of_several_entries_the_one_with_the_highest_token_counts(tmp_path, orde
     for token in order:
         append_entry(folder, f"worker-{token}", 0, f"token {token}\n".encode(), token=epoch + token)
 
-    assert list(read_rows(folder, segments)) == [b"token 3\n"]
+    assert lines_of(folder, segments) == [b"token 3\n"]
 
 
 def test_a_failure_before_does_not_hide_the_rows_of_a_later_attempt(tmp_path):
@@ -115,7 +121,7 @@ def test_a_failure_before_does_not_hide_the_rows_of_a_later_attempt(tmp_path):
     append_entry(folder, "worker-0", 0, b"rows\n", token=1)
     append_entry(folder, "worker-1", 0, failure(0), token=2, kind=EntryKind.FAILURE)
 
-    assert list(read_rows(folder, segments)) == [b"rows\n"]
+    assert lines_of(folder, segments) == [b"rows\n"]
     assert list(read_failures(folder, segments)) == []
 
 
@@ -163,7 +169,7 @@ def test_a_torn_entry_counts_as_absent_and_an_earlier_one_stands_for_it(tmp_path
 
     damage(tmp_path)
 
-    assert list(read_rows(folder, segments)) == [b"from worker 0\n"]
+    assert lines_of(folder, segments) == [b"from worker 0\n"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -176,7 +182,7 @@ def test_rows_that_must_be_there_and_are_not_are_never_left_out_in_silence(tmp_p
     damage(tmp_path)
 
     with pytest.raises(ResultDamaged, match="batch 2"):
-        list(read_rows(folder, segments))
+        lines_of(folder, segments)
     assert batches_without_rows(folder, segments[0]) == [2]
 
 
@@ -187,7 +193,7 @@ def test_rows_whose_part_is_gone_are_damaged(tmp_path):
     folder.rows("worker-0").unlink()
 
     with pytest.raises(ResultDamaged):
-        list(read_rows(folder, segments))
+        lines_of(folder, segments)
     assert batches_without_rows(folder, segments[0]) == [0]
 
 
@@ -214,8 +220,8 @@ def test_a_failure_that_could_not_be_stored_is_left_out(tmp_path):
 def test_a_job_without_workers_or_segments_has_no_results(tmp_path):
     folder, segments = make_job(tmp_path, 2)
 
-    assert list(read_rows(folder, segments)) == []
-    assert list(read_rows(folder, [])) == []
+    assert lines_of(folder, segments) == []
+    assert lines_of(folder, []) == []
     assert list(read_failures(folder, segments)) == []
 
 
@@ -226,7 +232,7 @@ def test_an_empty_row_and_a_large_one_are_read_whole(tmp_path):
     append_entry(folder, "worker-0", 1, large)
     append_entry(folder, "worker-0", 0, b"\n")
 
-    assert list(read_rows(folder, segments)) == [b"\n", large]
+    assert lines_of(folder, segments) == [b"\n", large]
 
 
 def part_failures(*parts: tuple[int, int]) -> bytes:
@@ -246,7 +252,7 @@ def test_a_batch_that_failed_in_part_gives_its_good_rows_in_their_place_and_a_fa
     fail_in_part(folder, "worker-1", 2, b"", (0, 1), (1, 2), token=2)
     fail_in_part(folder, "worker-0", 1, b"1\n1\n", (0, 1), (3, 4), token=3)
 
-    assert [b"0\n", b"1\n1\n", b"3\n"] == list(read_rows(folder, segments))
+    assert [b"0\n", b"1\n", b"1\n", b"3\n"] == lines_of(folder, segments)
     assert [(1, [0, 1]), (1, [3, 4]), (2, [0, 1]), (2, [1, 2])] == [
         (batch, each["part"]) for batch, each in read_failures(folder, segments)
     ]
@@ -261,7 +267,7 @@ def test_rows_and_failures_of_a_batch_that_failed_in_part_are_of_the_same_attemp
     fail_in_part(folder, "worker-1", 0, b"third\n", (7, 8), token=3)
     append_entry(folder, "worker-0", 0, b"fourth\n", token=4)  # and its worker died before it wrote the failure
 
-    assert [b"third\n"] == list(read_rows(folder, segments))
+    assert [b"third\n"] == lines_of(folder, segments)
     assert [(0, {"type": "ValueError", "part": [7, 8]})] == list(read_failures(folder, segments))
 
 
@@ -285,7 +291,7 @@ def test_rows_of_some_of_the_items_never_stand_for_those_of_all(tmp_path):
 
     assert [0] == batches_without_rows(folder, segments[0])
     with pytest.raises(ResultDamaged):
-        list(read_rows(folder, segments))
+        lines_of(folder, segments)
 
 
 def test_of_the_attempts_of_a_batch_the_last_one_is_its_failure(tmp_path):
@@ -298,7 +304,7 @@ def test_of_the_attempts_of_a_batch_the_last_one_is_its_failure(tmp_path):
     append_entry(folder, "worker-5", 1, b"1\n", token=11)
 
     assert [(0, {"message": "token 9"})] == list(read_failures(folder, segments))
-    assert [b"1\n"] == list(read_rows(folder, segments))
+    assert [b"1\n"] == lines_of(folder, segments)
 
 
 def test_failed_batches_are_told_with_how_often_this_job_has_tried_them(tmp_path):

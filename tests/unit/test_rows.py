@@ -60,6 +60,31 @@ def test_nothing_is_lost_in_an_item(items, payload):
     assert [type(item) for item in items] == [type(item) for item in got]
 
 
+@pytest.mark.parametrize("before", ["", "1,", "1, ", "1,\n", "1,\t", "1,\r", '{"a":', '{"a": ', "-", '"."    ,-'])
+@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("number", [9223372036854775809, 18446744073709551616])
+def test_a_long_integer_is_kept_wherever_it_lies(number, place, before):
+    payload = f"[{' ' * place}{before}{number}{'}' if '{' in before else ''}]"
+
+    got = decode(payload.encode())
+
+    assert repr(json.loads(payload)) == repr(got)  # 1.8446744073709552e+19 is equal to the integer
+
+
+@given(
+    st.lists(
+        st.sampled_from(['"123456789012345678901"', "0.00012345678901234567", "1.5e-300", '"-"', '{"1":2}'])
+        | st.integers(-(2**70), 2**70).map(str),
+        max_size=5,
+    ),
+    st.sampled_from([",", ", ", " ,\n"]),
+)
+def test_a_long_integer_is_kept_among_fractions_and_texts_of_as_many_digits(items, separator):
+    payload = f"[{separator.join(items)}]"
+
+    assert repr(json.loads(payload)) == repr(decode(payload.encode()))
+
+
 def test_a_payload_that_no_one_can_hold_is_a_plain_error():
     with pytest.raises(ValueError, match="digits"):
         decode(b"[" + b"9" * 5000 + b"]")
@@ -118,6 +143,22 @@ def test_what_predict_got_may_be_what_it_returns():
     data, _ = encode(items, len(items))
 
     assert items == [json.loads(line) for line in data.splitlines()]
+
+
+def test_one_row_that_needs_the_slow_way_changes_no_other():
+    values = [{"a": 1.5}, 2**70, np.array([1, 2]), "\ud800", math.nan, {1: None}]
+
+    data, count = encode(values, len(values))
+
+    assert [
+        b'{"a":1.5}',
+        b"1180591620717411303424",
+        b"[1,2]",
+        b'"\\ud800"',
+        b"null",
+        b'{"1":null}',
+    ] == data.splitlines()
+    assert len(values) == count
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf, np.float64("nan"), np.array([math.inf])])
@@ -180,6 +221,30 @@ def test_a_file_that_is_opened_again_is_gone_on_with(tmp_path):
 
     assert (tmp_path / "w.rows").read_bytes() == b"0\n1\n2\n"
     assert [(0, 0), (1, 2), (2, 4)] == [(e.batch, e.offset) for e in entries_in((tmp_path / "w.index").read_bytes())]
+
+
+def test_the_kernel_is_asked_to_write_what_has_gathered_once_and_all_of_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(rows, "_WRITE_BACK_BYTES", 10)
+    monkeypatch.setattr(rows, "begin_write_back", lambda _, first, end: asked.append((first, end)))
+    file = RowsFile(tmp_path / "w.rows", tmp_path / "w.index")
+
+    for batch in range(8):
+        file.append(batch, 1, EntryKind.ROWS, b"1234\n" if batch < 5 else b"1\n", 1)
+    file.close()
+
+    assert [(0, 10), (10, 20), (20, 31)] == asked
+
+
+def test_rows_are_whole_after_the_kernel_was_asked_to_write_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_WRITE_BACK_BYTES", 1)
+    file = RowsFile(tmp_path / "w.rows", tmp_path / "w.index")
+
+    for batch in range(3):
+        file.append(batch, 1, EntryKind.ROWS, f"{batch}\n".encode(), 1)
+    file.close()
+
+    assert b"0\n1\n2\n" == (tmp_path / "w.rows").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,20 @@ def test_the_first_workers_that_cannot_start_end_the_job(tmp_path: Path) -> None
     assert story.ended[0].status_reason == "no worker could start: ValueError: no"
 
 
+def test_a_batch_that_ends_makes_it_worth_a_try_again_to_start_workers(tmp_path: Path) -> None:
+    story = Story(tmp_path, batches=10, workers=2)
+    works = story.engine.ordered[0]
+    story.started(works)
+    peer = story.ready(works, has_hook=False)
+    for _ in range(3):  # while the other is in a long batch
+        story.started(story.engine.ordered[-1])
+        story.leave(story.engine.ordered[-1], status=1)
+    tried = len(story.engine.ordered)
+    story.finish_lease(works, peer)
+
+    assert [4, 5] == [tried, len(story.engine.ordered)]
+
+
 def test_workers_that_run_out_of_memory_before_any_batch_end_the_job_with_that_reason(story: Story) -> None:
     for _ in range(3):
         worker = story.engine.ordered[-1]
@@ -200,11 +214,12 @@ def test_a_stopped_job_ends_only_when_every_worker_is_gone(tmp_path: Path) -> No
 def test_a_job_ends_when_its_results_are_written_and_not_before(tmp_path: Path) -> None:
     story = Story(tmp_path, output=Output(path="/out"))
     finish(story)
-    (how,) = story.exported
+    ((ending, _, done),) = story.exported
+    counts = ending.final_counts
 
-    assert (JOB, JobStatus.SUCCEEDED, None) == (how[0].id, how[2], how[3])
+    assert (JOB, JobStatus.SUCCEEDED, None, 2) == (ending.id, ending.status, ending.status_reason, counts.succeeded)
     assert not story.ended
-    how[-1](None)
+    done(None)
     assert [JobStatus.SUCCEEDED] == [job.status for job in story.ended]
 
 
@@ -250,3 +265,41 @@ def finish(story: Story) -> None:
     while peer.said[-1] == "lease":
         story.finish_lease(worker, peer)
     story.leave(worker)
+
+
+def test_a_worker_whose_end_of_lease_could_not_be_handled_at_first_gets_the_next_one(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (worker,) = story.engine.ordered
+    story.started(worker)
+    peer = story.ready(worker, has_hook=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cortex.operator.run.attempts.Attempts._let_wait", fail)
+        with pytest.raises(OSError, match="full"):
+            story.finish_lease(worker, peer)
+    before = list(peer.said)
+    story.finish_lease(worker, peer)  # it is handled again
+
+    assert (["lease"], ["lease", "lease"]) == (before, peer.said)
+
+
+def fail(*_: object) -> None:
+    raise OSError("the disk is full")
+
+
+def test_a_worker_in_a_lease_is_not_let_go_by_a_pause_before_the_next_operator_hears_it(tmp_path: Path) -> None:
+    story = Story(tmp_path, batches=10, workers=2)
+    first, second = story.engine.ordered
+    for worker in (first, second):
+        story.started(worker)
+        lease = story.ready(worker, has_hook=False).heard[-1]
+        story.write_page(worker, Page.CURRENT, lease["first"] + 1)
+    story.run.pause()
+
+    story.operator()
+    story.started(second)  # whose connection has not come back
+    story.started(first)
+    story.ready(first, has_hook=False)
+
+    assert [first] == list(story.engine.stopped)

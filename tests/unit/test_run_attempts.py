@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,9 +88,15 @@ class Attempting(Story):
         return job.status
 
 
-def test_a_batch_that_raised_waits_for_its_backoff_and_is_then_leased_alone_as_its_next_attempt(tmp_path: Path):
-    story = Attempting(tmp_path, batches=2, policy=THREE)
+def begun(root: Path, **what: Any) -> Attempting:
+    """Begin a story whose worker has its first lease."""
+    story = Attempting(root, **what)
     story.begin()
+    return story
+
+
+def test_a_batch_that_raised_waits_for_its_backoff_and_is_then_leased_alone_as_its_next_attempt(tmp_path: Path):
+    story = begun(tmp_path, batches=2, policy=THREE)
 
     story.run_lease(raising=[0])
     assert 1 == story.lease["first"]
@@ -107,8 +114,7 @@ def test_a_batch_that_raised_waits_for_its_backoff_and_is_then_leased_alone_as_i
 
 
 def test_without_a_backoff_a_batch_is_tried_again_at_once(tmp_path: Path):
-    story = Attempting(tmp_path, batches=1, policy=AT_ONCE)
-    story.begin()
+    story = begun(tmp_path, batches=1, policy=AT_ONCE)
 
     story.run_lease(raising=[0])
     story.run_lease(raising=[0])
@@ -120,8 +126,7 @@ def test_without_a_backoff_a_batch_is_tried_again_at_once(tmp_path: Path):
 
 
 def test_a_new_operator_counts_the_attempts_of_the_earlier_one(tmp_path: Path):
-    story = Attempting(tmp_path, batches=1, policy=THREE)
-    story.begin()
+    story = begun(tmp_path, batches=1, policy=THREE)
     story.run_lease(raising=[0])
 
     worker = story.worker
@@ -134,8 +139,7 @@ def test_a_new_operator_counts_the_attempts_of_the_earlier_one(tmp_path: Path):
 
 
 def test_what_raised_before_its_worker_died_has_had_its_attempt_and_nothing_else_has(tmp_path: Path):
-    story = Attempting(tmp_path, batches=1, policy=AT_ONCE)
-    story.begin()
+    story = begun(tmp_path, batches=1, policy=AT_ONCE)
     story.raise_in(0, story.lease["token"])
 
     story.die_in(0)
@@ -177,8 +181,7 @@ def test_a_worker_whose_batch_takes_too_long_is_ended_and_the_batch_has_had_an_a
 
 
 def test_a_batch_that_began_while_its_worker_was_being_ended_pays_nothing(tmp_path: Path):
-    story = Attempting(tmp_path, batches=2, policy=Policy(batch_timeout_seconds=2.0))
-    story.begin()
+    story = begun(tmp_path, batches=2, policy=Policy(batch_timeout_seconds=2.0))
     story.run_lease()
     story.write_page(story.worker, Page.CURRENT, 2)
     story.write_page(story.worker, Page.STARTED_AT_NS, story.now_ns)
@@ -214,8 +217,7 @@ def test_the_batch_that_kills_its_worker_is_split_after_three_deaths_down_to_the
 
 
 def test_a_job_is_stopped_once_more_batches_have_failed_than_it_allows(tmp_path: Path):
-    story = Attempting(tmp_path, batches=5, policy=Policy(max_failures=MaxFailures(count=1)))
-    story.begin()
+    story = begun(tmp_path, batches=5, policy=Policy(max_failures=MaxFailures(count=1)))
 
     story.run_lease(raising=[0], final=True)
     assert JobStatus.RUNNING == story.status
@@ -269,8 +271,7 @@ def test_a_paused_job_ends_what_has_begun_and_then_its_workers_and_goes_on_with_
 
 
 def test_the_death_of_a_worker_is_charged_in_a_paused_job_too(tmp_path: Path):
-    story = Attempting(tmp_path, batches=3)
-    story.begin()
+    story = begun(tmp_path, batches=3)
     story.run.pause()
     story.run.go_on()
 
@@ -281,8 +282,7 @@ def test_the_death_of_a_worker_is_charged_in_a_paused_job_too(tmp_path: Path):
 
 
 def test_a_job_whose_batches_have_all_ended_cannot_be_paused(tmp_path: Path):
-    story = Attempting(tmp_path, batches=1)
-    story.begin()
+    story = begun(tmp_path, batches=1)
     story.run_lease()
 
     with pytest.raises(Conflict, match="nothing left to pause"):
@@ -297,8 +297,7 @@ def test_a_job_whose_batches_have_all_ended_cannot_be_paused(tmp_path: Path):
     ],
 )
 def test_nobody_pays_for_a_worker_that_is_ended_with_its_job(tmp_path: Path, leave: Callable[[Attempting], None]):
-    story = Attempting(tmp_path, batches=1)
-    story.begin()
+    story = begun(tmp_path, batches=1)
     leave(story)
 
     story.die_in(0)
@@ -307,8 +306,7 @@ def test_nobody_pays_for_a_worker_that_is_ended_with_its_job(tmp_path: Path, lea
 
 
 def test_what_failed_before_a_worker_died_counts_for_the_failures_that_a_job_allows(tmp_path: Path):
-    story = Attempting(tmp_path, batches=3, policy=Policy(max_failures=MaxFailures(count=0)))
-    story.begin()
+    story = begun(tmp_path, batches=3, policy=Policy(max_failures=MaxFailures(count=0)))
     States(story.folder, story.segments[0]).store(story.lease["first"], BatchState.FAILED)
 
     story.leave(story.worker, status=1)
@@ -318,8 +316,7 @@ def test_what_failed_before_a_worker_died_counts_for_the_failures_that_a_job_all
 
 def test_a_job_whose_batch_raised_at_last_has_no_worker_error_though_a_worker_died_in_it(tmp_path: Path):
     policy = Policy(batch_timeout_seconds=2.0, retries=Retries(attempts=2, backoff_seconds=0.0))
-    story = Attempting(tmp_path, batches=1, policy=policy)
-    story.begin()
+    story = begun(tmp_path, batches=1, policy=policy)
     story.write_page(story.worker, Page.CURRENT, 1)
     story.write_page(story.worker, Page.STARTED_AT_NS, story.now_ns)
     story.now_ns += 3 * 10**9
@@ -337,8 +334,7 @@ def test_a_job_whose_batch_raised_at_last_has_no_worker_error_though_a_worker_di
 
 def test_a_retry_that_began_while_its_worker_was_being_ended_pays_nothing(tmp_path: Path):
     policy = Policy(batch_timeout_seconds=2.0, retries=Retries(attempts=3, backoff_seconds=0.0))
-    story = Attempting(tmp_path, batches=1, policy=policy)
-    story.begin()
+    story = begun(tmp_path, batches=1, policy=policy)
     story.write_page(story.worker, Page.CURRENT, 1)
     story.write_page(story.worker, Page.STARTED_AT_NS, story.now_ns)
     story.now_ns += 3 * 10**9
@@ -356,8 +352,7 @@ def test_a_retry_that_began_while_its_worker_was_being_ended_pays_nothing(tmp_pa
 def test_the_items_of_a_batch_that_ends_in_part_are_not_counted_as_its_attempt_before_had_them(tmp_path: Path):
     retries = Retries(attempts=2, backoff_seconds=0.0)
     policy = Policy(retries=retries, on_failed_batch=OnFailedBatch.ISOLATE)
-    story = Attempting(tmp_path, batches=1, batch_size=4, policy=policy)
-    story.begin()
+    story = begun(tmp_path, batches=1, batch_size=4, policy=policy)
     story.raise_in(0, story.lease["token"], items=4)
     story.run.worker_says(
         story.worker, {"type": "lease_ended", "token": story.lease["token"], "finished": 0, "seconds": 1}
@@ -377,8 +372,7 @@ def test_the_items_of_a_batch_that_ends_in_part_are_not_counted_as_its_attempt_b
 
 
 def test_the_items_of_a_batch_that_ends_in_part_as_a_new_operator_begins_are_all_counted(tmp_path: Path):
-    story = Attempting(tmp_path, batches=1, batch_size=4, policy=ISOLATING)
-    story.begin()
+    story = begun(tmp_path, batches=1, batch_size=4, policy=ISOLATING)
     story.raise_in(0, story.lease["token"], items=1)
 
     worker = story.worker
@@ -410,8 +404,7 @@ def test_a_batch_that_could_not_be_given_up_at_first_is_given_up_when_that_is_re
 
 
 def test_a_lease_that_its_worker_cannot_be_told_of_is_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    story = Attempting(tmp_path, batches=2)
-    story.begin()
+    story = begun(tmp_path, batches=2)
 
     def damaged(_: int) -> Frame:
         raise SegmentDamaged("what was kept is damaged")
@@ -425,8 +418,7 @@ def test_a_lease_that_its_worker_cannot_be_told_of_is_no_lease(tmp_path: Path, m
 
 
 def test_a_job_whose_workers_are_still_looked_for_can_be_paused(tmp_path: Path):
-    story = Attempting(tmp_path, batches=2)
-    story.begin()
+    story = begun(tmp_path, batches=2)
     story.operator()
 
     story.run.pause()
@@ -476,8 +468,7 @@ def test_of_many_scattered_batches_that_raise_each_is_found_at_once(tmp_path: Pa
 
 
 def test_the_items_of_a_job_that_is_given_up_are_counted_too(tmp_path: Path):
-    story = Attempting(tmp_path, batches=2, batch_size=4, policy=ISOLATING)
-    story.begin()
+    story = begun(tmp_path, batches=2, batch_size=4, policy=ISOLATING)
     story.raise_in(0, story.lease["token"], items=1)
     States(story.folder, story.segments[0]).store(0, BatchState.FAILED_IN_PART)
 

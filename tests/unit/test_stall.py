@@ -15,11 +15,12 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease
 from cortex.enqueuing.events import Progress
 from cortex.operator.run.workers import Phase, RollCall, WorkerView
+from cortex.operator.upkeep import stall_watch
 from cortex.operator.upkeep.stall import Busy, Facts, explain, instant, span
 from cortex.operator.upkeep.stall_watch import StallWatch
 from cortex.operator.upkeep.trouble import Troubles
 from cortex.storage.ledger import WorkerRecord
-from cortex.storage.pages import create_page
+from cortex.storage.pages import create_page, read_page
 from samples import JOB
 
 SECOND = 10**9
@@ -100,6 +101,7 @@ class Run:
     is_ending: bool = False
     is_in_hook: bool = False
     is_prepared: bool = True
+    batches_told: int = 0
 
     @property
     def dispatch(self) -> Any:
@@ -189,6 +191,19 @@ def test_a_part_of_a_batch_is_named_by_its_items(story: Story) -> None:
     story.write(PART_FIRST=4, PART_END=8)
 
     assert f"items 4 to 7 of batch {batch_id(JOB.id, 3)} has been running" in (story.after(60) or "")
+
+
+def test_whether_results_wait_for_room_is_not_asked_of_thousands_of_workers(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.begin(0)
+    story.write(NO_ROOM_SINCE_NS=story.now_ns)
+    story.run.leases *= 5000
+    read: list[str] = []
+    monkeypatch.setattr(stall_watch, "read_page", lambda folder, name: read.append(name) or read_page(folder, name))
+
+    assert "disk is full" in (story.watch.reason(RUNNING) or "")
+    assert len(read) < 200
 
 
 def test_a_stall_is_told_once_in_the_log_and_so_is_its_end(story: Story) -> None:
@@ -327,3 +342,15 @@ def test_a_failing_look_is_not_the_last(story: Story) -> None:
         story.later.pop()()
 
     assert len(story.later) == 1
+
+
+def test_batches_that_have_ended_are_noticed_without_a_look_at_any_page(story: Story) -> None:
+    story.begin(3)
+    story.after(59)
+    story.folder.page(WORKER).unlink()
+
+    story.run.batches_told += 1
+
+    assert story.after(2) is None
+    assert story.after(57) is None
+    assert story.after(3) is not None

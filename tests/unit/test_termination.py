@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from cortex.domain.batch import Page
-from cortex.worker.termination import say_that_it_is_meant
+from cortex.worker.page import write_word
 
 WORKER = """
 import mmap, os, signal, subprocess, sys
-from cortex.worker.termination import heed_the_supervisor_alone
+from cortex.worker.termination import Termination
 
 {before}
+termination = Termination()
+{between}
 with open(sys.argv[1], "r+b") as file:
-    heed_the_supervisor_alone(memoryview(mmap.mmap(file.fileno(), 0)).cast("Q"))
+    termination.heed_the_supervisor_alone(memoryview(mmap.mmap(file.fileno(), 0)).cast("Q"))
 
 def end(pid):
     os.kill(pid, signal.SIGTERM)
@@ -39,8 +41,8 @@ for line in sys.stdin:
 
 
 class Worker:
-    def __init__(self, page: Path, before: str = "") -> None:
-        command = [sys.executable, "-c", WORKER.format(before=before), str(page)]
+    def __init__(self, page: Path, before: str = "", between: str = "") -> None:
+        command = [sys.executable, "-c", WORKER.format(before=before, between=between), str(page)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.heard() == "ready"
 
@@ -74,9 +76,21 @@ def test_a_worker_lives_on_unless_its_supervisor_means_it(worker: Worker, page: 
     worker.process.send_signal(signal.SIGTERM)
     assert worker.ask("1 + 1") == "2"
 
-    say_that_it_is_meant(page)
+    write_word(page, Page.IS_TO_END, 1)
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=60) == -signal.SIGTERM
+
+
+def test_a_worker_that_was_forked_from_what_was_made_ready_lives_on_unless_its_supervisor_means_it(page: Path) -> None:
+    worker = Worker(page, between="if os.fork(): os._exit(-os.waitstatus_to_exitcode(os.wait()[1]))")
+    to_itself = "os.kill(os.getpid(), signal.SIGTERM)"
+
+    answer = worker.ask(to_itself)
+    write_word(page, Page.IS_TO_END, 1)
+    last_answer = worker.ask(to_itself)
+
+    assert ("None", "", signal.SIGTERM) == (answer, last_answer, worker.process.wait(timeout=60))
+    worker.process.communicate()
 
 
 def test_what_a_worker_starts_dies_of_it_as_ever(worker: Worker) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from cortex.exporting.verify import verify
 from cortex.exporting.write import write
 from cortex.files.places import AllFiles
 from cortex.files.selection import select
+from cortex.storage.segments import SegmentWriter
+from cortex.worker.source import SourceFile
 from ended_jobs import WORKER, EndedJob, Failed, FailedInPart, Left, Rows, end_job
 from s3_server import S3
 
@@ -192,6 +196,42 @@ def test_inputs_that_have_changed_are_a_note(job: EndedJob, tmp_path: Path) -> N
         f"1 of its inputs have gone since they were listed, for example `{data}/b`",
         f"1 of its inputs would be new: they were not there when it was submitted, for example `{data}/d`",
     ] == found["notes"]
+
+
+def stay(job: EndedJob, file: Path) -> None:
+    """Let the Items of the first Segment be in a file of the user's."""
+    segment = job.segments[0]
+    items = [b"".join(json.dumps(item).encode() + b"\n" for item in outcome.items) for outcome in OUTCOMES[:3]]
+    file.write_bytes(b"".join(items))
+    status, states = file.stat(), job.folder.states(segment.number).read_bytes()
+    source = SourceFile(path=str(file), size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino, base=0)
+    with SegmentWriter(job.folder, number=segment.number, first=segment.first) as writer:
+        writer.refer(source, array("I", accumulate(map(len, items), initial=0)).tobytes())
+    job.folder.states(segment.number).write_bytes(states)
+
+
+def test_a_file_that_items_have_stayed_in_may_change_but_it_is_noted(job: EndedJob, tmp_path: Path) -> None:
+    stay(job, tmp_path / "lines")
+    before = look(job)
+
+    (tmp_path / "lines").unlink()
+    found = look(job)
+
+    assert (True, []) == (before["is_intact"], before["notes"])
+    removed = f"`{tmp_path}/lines` has been removed since the job was submitted"
+    assert (True, [f"{removed}, so its batches cannot be run again"]) == (found["is_intact"], found["notes"])
+
+
+@pytest.mark.parametrize("what", ["offsets", "source"])
+def test_what_tells_where_items_have_stayed_must_be_what_was_written(job: EndedJob, tmp_path: Path, what: str) -> None:
+    stay(job, tmp_path / "lines")
+    path = getattr(job.folder, what)(0)
+
+    path.write_bytes(path.read_bytes().replace(b"\x00", b"\x01").replace(b'"base":0', b'"base":1'))
+    found = look(job)
+
+    assert not found["is_intact"]
+    assert f"`{path}`" in found["problems"][0]
 
 
 def test_inputs_below_a_bucket_whose_name_begins_another_ones_are_the_same(job: EndedJob, s3: S3) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.domain.batch import BatchState, EntryKind, Page
+from cortex.domain.batch import ENTRY, BatchState, EntryKind, Page, ResultEntry
 from cortex.domain.identity import batch_id, part_id
 from cortex.domain.isolation import Part
 from cortex.predictor import LoadedPredictor
@@ -22,6 +22,7 @@ from cortex.storage.results import read_failures, read_rows
 from cortex.worker import rows
 from cortex.worker.attempts import AttemptPolicy, Attempts
 from cortex.worker.output import Output
+from cortex.worker.page import read_word, write_word
 from cortex.worker.rows import RowsFile
 from full_disk import files_of_at_most
 from job_files import append_entry, make_job, set_states
@@ -105,7 +106,7 @@ class Story:
     @property
     def kinds(self) -> list[int]:
         data = self.folder.index(WORKER).read_bytes()
-        return [entry.kind for entry in map(rows.ResultEntry._make, rows.ENTRY.iter_unpack(data))]
+        return [entry.kind for entry in map(ResultEntry._make, ENTRY.iter_unpack(data))]
 
 
 Tell = Callable[..., Story]
@@ -505,6 +506,18 @@ def make_worker(root: Path, *payloads: list[Any], **policy: Any) -> LoneWorker:
     folder.offsets(0).write_bytes(b"".join(end.to_bytes(4, "little") for end in ends))
     setup = {"policy": {"attempts": 1, "no_retry": [], "isolate": False, **policy}, "names_batches": "00000000000000aa"}
     return LoneWorker(folder, WORKER, PREDICTOR, setup=setup, segment=segment)
+
+
+def test_the_lines_that_a_full_log_has_no_room_for_are_not_written_but_counted(tmp_path: Path) -> None:
+    with make_worker(tmp_path, [0], [1], ["bad"], [3]) as worker:
+        worker.lease(7, 0, 1)
+        write_word(worker.folder.page(WORKER), Page.LOG_IS_FULL, 1)
+        worker.lease(8, 1, 4)
+        printed = worker.finish()
+
+    assert 1 == printed.count(":INFO:processing batch ")
+    assert "failed to process batch" in printed
+    assert 3 == read_word(worker.folder.page(WORKER), Page.LINES_LEFT_OUT)
 
 
 def test_a_worker_tells_what_has_ended_what_has_failed_and_what_is_open(tmp_path: Path) -> None:

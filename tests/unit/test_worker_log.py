@@ -136,6 +136,18 @@ def test_lines_are_counted_however_they_are_written_together(path):
     assert (3, 0) == notice_in(text)
 
 
+def test_lines_that_a_worker_has_not_written_are_counted_with_those_that_were_dropped(path):
+    log = BoundedLog(path, LIMIT)
+    log.write(b"x" * 799 + b"\n")
+    assert not log.drops_own_lines
+
+    log.write(OWN)
+    assert log.drops_own_lines
+    log.close(left_out=41)
+
+    assert (42, 0) == notice_in(path.read_bytes())
+
+
 def test_a_line_without_an_end_is_not_kept_without_end(path):
     log = BoundedLog(path, 256_000_000)
     piece = b"x" * 65_536

@@ -95,7 +95,7 @@ class Dataset:
         job = self._job()
         source = FileSource(
             kind=SourceKind.FILE_PATH_LISTER if self.files else SourceKind.DELIMITED_FILES,
-            paths=[*(self.files or self.lines), *self.words],
+            paths=(*(self.files or self.lines), *self.words),
             includes=self.includes,
             excludes=self.excludes,
             batch_size=self.batch_size or 1,
@@ -109,7 +109,7 @@ class Dataset:
         path = context.with_resource(items_file(name))
         items = read_items(path, name)
         inline = None if items.json is None else with_items(job, items.json, batch_size)
-        source = FileSource(kind=SourceKind.DELIMITED_FILES, paths=[str(path)], batch_size=batch_size)
+        source = FileSource(kind=SourceKind.DELIMITED_FILES, paths=(str(path),), batch_size=batch_size)
 
         def prepare(client: OperatorClient) -> Prepared:
             if inline is not None:

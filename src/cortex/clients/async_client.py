@@ -9,10 +9,10 @@ from typing import Any, Self, Unpack
 from cortex.answers import ApiInfo, ApiSummary, Deployment, Failure, JobFacts, OperatorInfo, Verification
 from cortex.clients.client import Client
 from cortex.clients.job import Job, Stream
-from cortex.clients.progress import Progress, display
+from cortex.clients.progress import Progress, display, is_shown
 from cortex.clients.submission import SubmitOptions
 from cortex.clients.threads import Threads
-from cortex.clients.waiting import check_success, observe
+from cortex.clients.waiting import check_success
 
 
 class AsyncJob:
@@ -34,7 +34,7 @@ class AsyncJob:
 
     async def wait(self, progress: Progress = None, timeout: float | None = None, *, check: bool = False) -> JobFacts:
         """See Job; a function for the progress is called in the event loop."""
-        looks = ([job] for job in observe(self._job.status, timeout))
+        looks = self._job.status_blocks(timeout, is_shown=is_shown(progress))
         with display(progress) as show:
             async for job in self._threads.iterate(looks):
                 show(job)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from cortex.answers import Failure, JobFacts, Verification
 from cortex.clients.lines import line_blocks
 from cortex.clients.operator_client import OperatorClient
-from cortex.clients.progress import Progress, display
+from cortex.clients.progress import Progress, display, is_shown
 from cortex.clients.transport import Chunks
 from cortex.clients.waiting import check_success, observe
 
@@ -42,12 +42,13 @@ class Job:
         """Wait until the job has ended, and give its last status.
 
         Progress is a bar on a terminal or in a notebook, and elsewhere nothing; with True lines on stderr there, with
-        False nothing anywhere. A function is called with each status that is seen. An operator that is being started
+        False nothing anywhere. A function is called with each status that is seen. The operator tells of the end, so
+        that nobody asks for it again and again. One that is being started
         anew is waited for. Raises TimeoutError if the job has not ended after so many seconds (it goes on), and with
         `check` JobFailed if it has ended otherwise than `status_succeeded`.
         """
         with display(progress) as show:
-            for job in observe(self.status, timeout):
+            for (job,) in self.status_blocks(timeout, is_shown=is_shown(progress)):
                 show(job)
         if check:
             check_success(job)
@@ -128,6 +129,16 @@ class Job:
         return ask.failed_items(self.endpoint, self.id)
 
     # The same in the blocks that come over the line together, for those who cannot take them one by one.
+
+    def status_blocks(
+        self, timeout: float | None = None, *, is_shown: bool = True
+    ) -> Generator[list[JobFacts], None, None]:
+        """See `wait`."""
+
+        def look(seconds: float) -> JobFacts:
+            return self._operator.job(self.endpoint, self.id, wait_seconds=seconds)["job_status"]
+
+        yield from ([job] for job in observe(look, timeout, is_shown=is_shown))
 
     def result_blocks(self, *, follow: bool = False) -> Generator[list[Any], None, None]:
         """See `results`."""

@@ -52,7 +52,7 @@ def with_items(job: JobOptions, items: bytes, batch_size: int) -> Prepared | Non
 
 def with_files(job: JobOptions, source: FileSource) -> Prepared:
     """Prepare a request whose files the operator reads where they are; paths here are made absolute."""
-    paths = [absolute(path) if is_local(path) else path for path in source.paths]
+    paths = tuple(absolute(path) if is_local(path) else path for path in source.paths)
     return as_it_is(_file_request(job, replace(source, paths=paths)))
 
 
@@ -63,14 +63,14 @@ def with_uploaded_files(
 
     The upload holds only what the filters have let through, by the names that the files have here.
     """
-    paths = [
+    paths = tuple(
         upload.url(absolute(path).removeprefix(root)) if is_local(path) else path  # in the order that was asked for
         for path in source.paths
-    ]
-    remote = [path for path in source.paths if not is_local(path)]
+    )
+    remote = tuple(path for path in source.paths if not is_local(path))
     if remote:
         # The operator matches where it has put them, which is a folder of the upload's name.
-        includes = [*source.includes, f"**/{upload.id}/**"] if source.includes else ()
+        includes = (*source.includes, f"**/{upload.id}/**") if source.includes else ()
         uploaded = replace(source, paths=paths, includes=includes)
     else:
         uploaded = replace(source, paths=paths, includes=(), excludes=())
@@ -84,7 +84,7 @@ def with_uploaded_files(
 
 def with_uploaded_items(job: JobOptions, upload: Upload, batch_size: int) -> Prepared:
     """Prepare a request for items that are the lines of the one file of an upload."""
-    paths = [upload.url(file.name) for file in upload.files]
+    paths = tuple(upload.url(file.name) for file in upload.files)
     source = FileSource(kind=SourceKind.DELIMITED_FILES, paths=paths, batch_size=batch_size)
     return Prepared(request=_file_request(job, source), upload=upload, dry_request=None)
 

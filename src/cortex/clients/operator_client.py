@@ -117,9 +117,10 @@ class OperatorClient:
         """
         send_file(self._transport, upload_id, name, file, size, progress)
 
-    def job(self, endpoint: str, job_id: str) -> JobInfo:
-        """Describe a job."""
-        return self._transport.ask(JobInfo, "GET", _job_path(endpoint, job_id))
+    def job(self, endpoint: str, job_id: str, *, wait_seconds: float = 0.0) -> JobInfo:
+        """Describe a job, when it has ended or so many seconds are over; at most a minute."""
+        wait = f"?wait={wait_seconds:.3f}" if wait_seconds else ""
+        return self._transport.ask(JobInfo, "GET", _job_path(endpoint, job_id) + wait)
 
     def stop_job(self, endpoint: str, job_id: str) -> str:
         """Stop a job; what it has done is kept."""

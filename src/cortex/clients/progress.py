@@ -42,6 +42,11 @@ class TerseProgress:
             self._stage, self._written_at = stage, now
 
 
+def is_shown(progress: Progress) -> bool:
+    """Tell whether anybody gets to see the progress of a job."""
+    return callable(progress) or (_can_draw() if progress is None else progress)
+
+
 def display(progress: Progress) -> AbstractContextManager[Show]:
     """Give what shows the progress of a job, as long as the context lasts."""
     if callable(progress):

@@ -11,7 +11,7 @@ from cortex.domain.source import FileSource
 def prepare_files(operator: OperatorClient, job: JobOptions, source: FileSource) -> Prepared:
     """Prepare a request for files. Raises InvalidSubmission, and FilesError, where they would have to be uploaded."""
     here = [absolute(path) for path in source.paths if is_local(path)]
-    source = replace(source, excludes=[*source.excludes, *longer_names(here)])
+    source = replace(source, excludes=(*source.excludes, *longer_names(here)))
     if not here or shares_files(operator.info()):
         return with_files(job, source)
     # Here, because the readers of object stores take longer to import than most commands to run.

@@ -128,7 +128,7 @@ def _source(options: SubmitOptions) -> FileSource:
     is_lines = "lines" in options
     return FileSource(
         kind=SourceKind.DELIMITED_FILES if is_lines else SourceKind.FILE_PATH_LISTER,
-        paths=_paths(options["lines"] if is_lines else options["files"]),
+        paths=tuple(_paths(options["lines"] if is_lines else options["files"])),
         includes=tuple(options.get("includes", ())),
         excludes=tuple(options.get("excludes", ())),
         batch_size=1 if is_lines and "batch_size" not in options else _batch_size(options),

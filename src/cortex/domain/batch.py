@@ -20,6 +20,13 @@ class BatchState(IntEnum):
     FAILED_IN_PART = 5  # it was isolated: the rows of its good Items and a failure entry were written before
 
 
+SUCCESSES: Final = (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
+"""The states of a Batch that has succeeded."""
+
+FAILURES: Final = (BatchState.FAILED, BatchState.GIVEN_UP, BatchState.FAILED_IN_PART)
+"""The states of a Batch that has failed, be it in part."""
+
+
 class EntryKind(IntEnum):
     """What the bytes of a result entry are."""
 
@@ -77,8 +84,8 @@ class HookState(IntEnum):
 class Page:
     """The words of a Worker's page: a small mapped file, so that what it says outlives every process.
 
-    The first group is written by the Worker, the second by the operator, the third by the supervisor, and by nobody
-    else.
+    The first group and the last are written by the Worker, the second by the operator, the third by the supervisor, and
+    by nobody else.
     """
 
     SIZE: Final = 128
@@ -97,3 +104,6 @@ class Page:
     LIMIT: Final = 10  # no Batch from here on may be started
 
     IS_TO_END: Final = 12  # a SIGTERM is meant for this Worker
+    LOG_IS_FULL: Final = 13  # for our own lines: those of later Leases are not written any more
+
+    LINES_LEFT_OUT: Final = 14  # by the Worker again: how many it has not written

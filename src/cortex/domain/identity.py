@@ -1,11 +1,11 @@
 """The names that the service gives to Jobs and Batches."""
 
+from collections.abc import Callable
 from uuid import UUID, uuid5
 
 from cortex.domain.isolation import Part
 
 _MAX_INT64 = 2**63 - 1
-_LOW_DIGITS = 16
 
 
 def job_id(created_at_ns: int) -> str:
@@ -24,19 +24,20 @@ def batch_id(job: str, batch: int) -> str:
     The answer is a UUID of version 8 (RFC 9562: free content) that holds both, so it is the same on every attempt
     and need not be stored.
     """
-    return batch_id_prefix(job) + batch_id_suffix(job, batch)
+    return batch_ids(job)(batch)
 
 
-def batch_id_prefix(job: str) -> str:
-    """Give the part of `batch_id` that all Batches of a Job share: a Worker computes it once."""
+def batch_ids(job: str) -> Callable[[int], str]:
+    """Give what names the Batches of a Job as `batch_id` does: what they share is computed once."""
     number = int(job, 16)
-    return f"{number >> 32:08x}-{number >> 16 & 0xFFFF:04x}-8{number >> 4 & 0xFFF:03x}-"
+    shared = f"{number >> 32:08x}-{number >> 16 & 0xFFFF:04x}-8{number >> 4 & 0xFFF:03x}-"
+    variant_and_rest = 0b10 << 62 | (number & 0xF) << 58
 
+    def name(batch: int) -> str:
+        low = f"{variant_and_rest | batch:016x}"
+        return f"{shared}{low[:4]}-{low[4:]}"
 
-def batch_id_suffix(job: str, batch: int) -> str:
-    """Give the part of `batch_id` that differs: variant, the Job's last four bits, the Batch's number."""
-    low = f"{0b10 << 62 | (int(job[-1], 16)) << 58 | batch:0{_LOW_DIGITS}x}"
-    return f"{low[:4]}-{low[4:]}"
+    return name
 
 
 def part_id(batch: str, part: Part) -> str:

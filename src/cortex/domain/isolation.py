@@ -35,6 +35,11 @@ class Part(NamedTuple):
         return self.end - self.first
 
     @property
+    def text(self) -> str:
+        """The Part in a user's words: `item 3`, or `items 3 to 5`."""
+        return f"item {self.first}" if self.size == 1 else f"items {self.first} to {self.end - 1}"
+
+    @property
     def halves(self) -> "tuple[Part, Part]":
         """Both halves of a Part of more than one Item; the first is no smaller."""
         middle = self.first + (self.size + 1) // 2

@@ -62,24 +62,28 @@ class JobFolder:
 
     def payload(self, segment: int) -> Path:
         """The Batches of a Segment, one JSON array after the other."""
-        return self.segments / f"{segment:06}.payload"
+        return self.root.joinpath("segments", f"{segment:06}.payload")
+
+    def source(self, segment: int) -> Path:
+        """Which file of the user's holds the Batches of a Segment that has no payload of its own."""
+        return self.root.joinpath("segments", f"{segment:06}.source")
 
     def offsets(self, segment: int) -> Path:
-        """Where in the payload each Batch begins."""
-        return self.segments / f"{segment:06}.offsets"
+        """Where in the payload, or in the file that takes its place, each Batch begins."""
+        return self.root.joinpath("segments", f"{segment:06}.offsets")
 
     def states(self, segment: int) -> Path:
         """The state byte of each Batch."""
-        return self.segments / f"{segment:06}.states"
+        return self.root.joinpath("segments", f"{segment:06}.states")
 
     def page(self, worker: str) -> Path:
         """The page of a Worker."""
-        return self.workers / f"{worker}.page"
+        return self.root.joinpath("workers", f"{worker}.page")  # in one step: it is asked for often
 
     def rows(self, worker: str) -> Path:
         """The bytes that a Worker's Batches returned, in the order in which they ended."""
-        return self.workers / f"{worker}.rows"
+        return self.root.joinpath("workers", f"{worker}.rows")
 
     def index(self, worker: str) -> Path:
         """The result entries of a Worker, in the same order."""
-        return self.workers / f"{worker}.index"
+        return self.root.joinpath("workers", f"{worker}.index")

@@ -5,9 +5,25 @@ vanishes beside the work in it, and cut short towards the end of a Job, so that 
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
-TARGET_SECONDS: Final = 0.04
+TARGET_SECONDS: Final = 0.1
+"""How much work a Lease is for few Workers: between two, a Worker waits for most of a millisecond, a hundredth of that.
+
+The next one could be in its hand before, if a Worker could hold two. That is not worth it: who holds too much would be
+harder to say than it is to hand out fewer Leases, since a Lease of any length is cut short when others need it.
+"""
+
+MAX_TARGET_SECONDS: Final = 2.0
+"""How much it is for however many: what is stopped, paused or lost is never far from its last Batch."""
+
+SECONDS_PER_LEASE: Final = 100e-6
+"""What a Lease costs the operator, of one core: measured by `benchmarks/scale.py`, see docs/scaling.md."""
+
+OPERATOR_SHARE: Final = 1 / 3
+"""How much of one core all Leases of a Job may cost the operator while everybody works."""
+
 MAX_GROWTH: Final = 8
 MAX_BATCHES: Final = 65_536
 
@@ -41,14 +57,22 @@ def token(epoch: int, counter: int) -> int:
     return epoch << 40 | counter
 
 
-def lease_size(*, pace: Pace | None, open_batches: int, workers: int) -> int:
-    """Decide how many Batches the next Lease holds: one until a cost is known, then about `TARGET_SECONDS` of work.
+def target_seconds(workers: int) -> float:
+    """Say how much work a Lease is to be: so much that the operator keeps up with this many Workers."""
+    return min(max(TARGET_SECONDS, workers * SECONDS_PER_LEASE / OPERATOR_SHARE), MAX_TARGET_SECONDS)
 
-    Never more than `MAX_GROWTH` times the last Lease (one cheap Batch says little), and never more than a Worker's
-    half share of what is left (a fixed size leaves one Worker working while the others wait).
+
+def lease_size(*, pace: Pace | None, open_batches: int, workers: int) -> int:
+    """Decide how many Batches the next Lease holds: one until a cost is known, then `target_seconds` of work.
+
+    Never more than `MAX_GROWTH` times the last Lease (one cheap Batch says little). Never more than a Worker's half
+    share of what is left (a fixed size leaves one Worker working while the others wait), but for what keeps the
+    operator just busy: smaller Leases would leave all of them waiting for it.
     """
     if pace is None or pace.batches == 0:
         return 1
-    affordable = TARGET_SECONDS * pace.batches / pace.seconds if pace.seconds > 0 else MAX_BATCHES
+    batches_per_second = pace.batches / pace.seconds if pace.seconds > 0 else inf
     fair_share = open_batches // (2 * max(workers, 1))
-    return max(1, int(min(affordable, pace.batches * MAX_GROWTH, fair_share, MAX_BATCHES)))
+    least = min(workers * SECONDS_PER_LEASE * batches_per_second, open_batches)
+    affordable = target_seconds(workers) * batches_per_second
+    return max(1, int(min(affordable, pace.batches * MAX_GROWTH, max(fair_share, least), MAX_BATCHES)))

@@ -1,9 +1,7 @@
 """Where a Job's results are written besides, and how."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 
 class OutputFormat(StrEnum):
@@ -25,12 +23,3 @@ class Output:
     def folder(self, job_id: str) -> str:
         """Give the folder of one Job, so that no two Jobs write to the same place."""
         return f"{self.path.rstrip('/')}/{job_id}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the output as a plain object, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Output":
-        """Read what `to_dict` gave."""
-        return cls(**{**plain, "format": OutputFormat(plain["format"])})

@@ -1,9 +1,7 @@
 """What a Job asks for when something fails: how often to try, how long to wait, when to stop."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 
 class OnFailedBatch(StrEnum):
@@ -60,19 +58,3 @@ class Policy:
     def isolates(self) -> bool:
         """True where failing Batches are split."""
         return self.on_failed_batch is OnFailedBatch.ISOLATE
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the policy as a plain object, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Policy":
-        """Read what `to_dict` gave."""
-        retries = dict(plain["retries"])
-        return cls(
-            retries=Retries(**{**retries, "no_retry": tuple(retries["no_retry"])}),
-            batch_timeout_seconds=plain["batch_timeout_seconds"],
-            timeout_seconds=plain["timeout_seconds"],
-            max_failures=None if plain["max_failures"] is None else MaxFailures(**plain["max_failures"]),
-            on_failed_batch=OnFailedBatch(plain["on_failed_batch"]),
-        )

@@ -1,9 +1,7 @@
 """A dataset that lies in files: which ones, and how they become Batches."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 
 class SourceKind(StrEnum):
@@ -18,22 +16,7 @@ class FileSource:
     """The files of a submission."""
 
     kind: SourceKind
-    paths: Sequence[str]
-    includes: Sequence[str] = ()
-    excludes: Sequence[str] = ()
+    paths: tuple[str, ...]
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
     batch_size: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the source as a plain object, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "FileSource":
-        """Read what `to_dict` gave."""
-        return cls(
-            kind=SourceKind(plain["kind"]),
-            paths=tuple(plain["paths"]),
-            includes=tuple(plain["includes"]),
-            excludes=tuple(plain["excludes"]),
-            batch_size=plain["batch_size"],
-        )

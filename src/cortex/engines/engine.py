@@ -57,6 +57,12 @@ class Engine(Protocol):
         fewest, then for the oldest order.
         """
 
+    def warm_up(self, order: WorkerOrder, count: int) -> None:
+        """Make ready what so many Workers like this one, which may soon be ordered, can be started from: or nothing.
+
+        It is kept as long as what is left of Workers that have ended, and runs nothing of a Job.
+        """
+
     def has_place(self, worker: str) -> bool:
         """Tell whether a Worker that was ordered has been given its place; if not, it waits for one."""
 
@@ -68,6 +74,9 @@ class Engine(Protocol):
 
         One that waits for a place is withdrawn. A place is free again when the Worker's process is gone.
         """
+
+    def may_return(self) -> bool:
+        """Tell whether Workers of an earlier operator may still come back: what has started them lives."""
 
     def end_lost(self, worker: str, *, pid: int, process_started_at: float) -> None:
         """Make sure that a Worker of an earlier operator, which has not come back, is gone; the listener is told."""

@@ -9,7 +9,7 @@ The promises:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cortex.domain.quantity import write_bytes
@@ -47,6 +47,9 @@ class Places:
     _placed: dict[str, Place] = field(default_factory=dict)
     _waiting: dict[str, _Order] = field(default_factory=dict)
     _line: dict[str, dict[str, _Order]] = field(default_factory=dict)  # those who wait, by Job, oldest first
+    _placed_of: Counter[str] = field(default_factory=Counter)  # how many, by Job
+    _taken: Needs = field(default_factory=Needs)  # by all of them together
+    _given: Counter[str] = field(default_factory=Counter)  # GPUs; one may be taken twice where it was adopted
     _is_settled: bool = False  # nothing has happened since nobody fitted: many are ordered, one by one
     _ordered: int = 0
 
@@ -60,14 +63,14 @@ class Places:
     def adopt(self, place: Place) -> None:
         """Count a Worker that runs already, whether or not there was room for it."""
         self._leave_line(place.worker)
-        self._placed[place.worker] = place
+        self._leave_place(place.worker)
+        self._enter(place)
         self._is_settled = False
 
     def release(self, worker: str) -> None:
         """Take a Worker out of the line, or out of its place. May be repeated."""
         self._leave_line(worker)
-        if self._placed.pop(worker, None):
-            self._is_settled = False
+        self._leave_place(worker)
 
     def place_next(self) -> Place | None:
         """Give a place to the first in line that fits beside all others; None when nobody does."""
@@ -78,15 +81,14 @@ class Places:
         return place
 
     def _place_first_that_fits(self) -> Place | None:
-        placed_of = Counter(place.job_id for place in self._placed.values())
-        taken, workers = _sum(place.needs for place in self._placed.values()), len(self._placed)
+        taken, workers = self._taken, len(self._placed)
         firsts = [next(iter(orders.values())) for orders in self._line.values()]
         is_first = True
-        for order in sorted(firsts, key=lambda order: (placed_of[order.job_id], order.number)):
+        for order in sorted(firsts, key=lambda order: (self._placed_of[order.job_id], order.number)):
             if self._fits(order.needs, beside=taken, workers=workers):
                 return self._place(order)
             if is_first:
-                taken, workers = _sum([taken, order.needs]), workers + 1  # what it waits for is kept for it
+                taken, workers = _plus(taken, order.needs), workers + 1  # what it waits for is kept for it
                 is_first = False
         return None
 
@@ -100,7 +102,7 @@ class Places:
 
     def shortage(self, needs: Needs) -> str:
         """Say what keeps a Worker that needs this from being placed now."""
-        taken = _sum(place.needs for place in self._placed.values())
+        taken = self._taken
         if not _has_room(needs.millicores, taken.millicores, self.millicores):
             amounts = _cores(needs.millicores), _cores(taken.millicores), _cores(self.millicores)
             return _short("cpu", *amounts)
@@ -123,8 +125,7 @@ class Places:
         )
 
     def _free_devices(self) -> list[str]:
-        given = {device for place in self._placed.values() for device in place.devices}
-        return [device for device in self.devices if device not in given]
+        return [device for device in self.devices if not self._given[device]]
 
     def _leave_line(self, worker: str) -> None:
         if order := self._waiting.pop(worker, None):
@@ -137,16 +138,30 @@ class Places:
         self._leave_line(order.worker)
         devices = tuple(self._free_devices()[: order.needs.gpus])
         place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=devices)
-        self._placed[order.worker] = place
+        self._enter(place)
         return place
 
+    def _enter(self, place: Place) -> None:
+        self._placed[place.worker] = place
+        self._placed_of[place.job_id] += 1
+        self._taken = _plus(self._taken, place.needs)
+        self._given.update(place.devices)
 
-def _sum(needs: Iterable[Needs]) -> Needs:
-    each = list(needs)
+    def _leave_place(self, worker: str) -> None:
+        if place := self._placed.pop(worker, None):
+            self._placed_of[place.job_id] -= 1
+            if not self._placed_of[place.job_id]:
+                del self._placed_of[place.job_id]
+            self._taken = _plus(self._taken, place.needs, times=-1)
+            self._given.subtract(place.devices)
+            self._is_settled = False
+
+
+def _plus(some: Needs, others: Needs, *, times: int = 1) -> Needs:
     return Needs(
-        millicores=sum(one.millicores for one in each),
-        mem_bytes=sum(one.mem_bytes for one in each),
-        gpus=sum(one.gpus for one in each),
+        millicores=some.millicores + times * others.millicores,
+        mem_bytes=some.mem_bytes + times * others.mem_bytes,
+        gpus=some.gpus + times * others.gpus,
     )
 
 

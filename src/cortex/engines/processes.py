@@ -19,6 +19,7 @@ import cortex.worker
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.silence import BEAT_SECONDS, Silence
+from cortex.domain.timing import Timer
 from cortex.engines.devices import VISIBLE_DEVICES
 from cortex.engines.engine import Engine, EngineListener, Needs, WorkerOrder
 from cortex.engines.places import Place, Places
@@ -70,7 +71,7 @@ class ProcessEngine(Engine):
     log_limit_bytes: int
     keep_warm_seconds: float
     heartbeat_seconds: float
-    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
+    call_later: Timer
     listener: EngineListener
     places: Places
     _missing: set[int] = field(default_factory=set)  # supervisors of earlier operators that have not come back yet
@@ -83,6 +84,7 @@ class ProcessEngine(Engine):
     _heard: set[int] = field(default_factory=set)  # supervisors, by process id, that were heard since the last beat
     _silence: Silence[int] = field(default_factory=Silence)
     _is_listening: bool = False
+    _to_warm_up: Frame | None = None  # what the supervisor that is being started is to be told first
 
     def recover(self) -> None:
         """Look for supervisors of earlier operators: nobody gets a place before each has told whom it has, or is gone.
@@ -119,6 +121,22 @@ class ProcessEngine(Engine):
             elif not self._is_awaited:
                 self._start_supervisor()
 
+    def warm_up(self, order: WorkerOrder, count: int) -> None:
+        """See Engine: the supervisor, a Template, and blanks. What is on a GPU would not survive the fork."""
+        if self.keep_warm_seconds == 0 or self._missing or order.needs.gpus:
+            return
+        place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=())
+        self._to_warm_up = {**self._start_frame(order, place), "type": "warm_up", "count": count}
+        if self._supervisors:
+            self._send_warm_up(next(reversed(self._supervisors)))
+        elif not self._is_awaited:
+            self._start_supervisor()
+
+    def _send_warm_up(self, supervisor: Connection) -> None:
+        if self._to_warm_up is not None:
+            supervisor.send(self._to_warm_up)
+            self._to_warm_up = None
+
     def has_place(self, worker: str) -> bool:
         """See Engine."""
         return self.places.has_place(worker)
@@ -141,6 +159,10 @@ class ProcessEngine(Engine):
         else:
             grace = _STOP_GRACE_SECONDS if at_once else _END_GRACE_SECONDS
             known.supervisor.send({"type": "stop", "worker": worker, "at_once": at_once, "grace_seconds": grace})
+
+    def may_return(self) -> bool:
+        """See Engine."""
+        return bool(self._missing)
 
     def end_lost(self, worker: str, *, pid: int, process_started_at: float) -> None:
         """See Engine."""
@@ -227,6 +249,7 @@ class ProcessEngine(Engine):
                 self._started(child["worker"], child["pid"])
             if child["exit_status"] is not None:
                 self.supervisor_says({"type": "exited", **child})
+        self._send_warm_up(connection)
         for worker, known in self._workers.items():
             if known.supervisor is None and self.places.has_place(worker):
                 self._send_start(known, connection)

@@ -5,12 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from cortex.domain.batch import MAX_BATCH_BYTES
 from cortex.domain.source import FileSource
-from cortex.enqueuing.lines import BadDataset, Item
+from cortex.enqueuing.lines import BadDataset
+
+Item = bytes | msgspec.Raw
 
 _STRING_OR_SPACE: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]++')
-_BRACKETS: Final = len("[]") - 1  # a comma is counted with each Item, which is one too many
+_BRACKETS: Final = len("[]") - 1  # a comma is counted with each group, which is one too many
 
 
 class BatchTooLarge(Exception):
@@ -24,12 +28,18 @@ class BatchTooLarge(Exception):
 
 def join_batches(items: Sequence[Item], batch_size: int) -> list[bytes]:
     """Give the Batches of these Items; the last may be short. White space does not count. Raises BatchTooLarge."""
-    batches = [b"[" + b",".join(items[first : first + batch_size]) + b"]" for first in range(0, len(items), batch_size)]
+    joined = [b",".join(items[first : first + batch_size]) for first in range(0, len(items), batch_size)]
+    return _enclose(joined, batch_size, len(items))
+
+
+def _enclose(joined: Sequence[bytes], batch_size: int, count: int) -> list[bytes]:
+    """Make each group of joined Items, `count` of them in all, a Batch. Raises BatchTooLarge."""
+    batches = [b"[%b]" % group for group in joined]
     if max(map(len, batches), default=0) < MAX_BATCH_BYTES:
         return batches
     return [
-        batch if len(batch) < MAX_BATCH_BYTES else _compact(batch, first, min(batch_size, len(items) - first))
-        for first, batch in zip(range(0, len(items), batch_size), batches, strict=True)
+        batch if len(batch) < MAX_BATCH_BYTES else _compact(batch, first, min(batch_size, count - first))
+        for first, batch in zip(range(0, count, batch_size), batches, strict=True)
     ]
 
 
@@ -49,8 +59,11 @@ class Portion(Protocol):
     """Some of the Items of a dataset, in order."""
 
     @property
-    def items(self) -> Sequence[Item]:
-        """The Items."""
+    def count(self) -> int:
+        """How many Items there are."""
+
+    def joined(self, first: int, end: int, size: int) -> list[bytes]:
+        """Give these Items in groups of so many, each with commas between them; the last group may be short."""
 
     def place(self, index: int) -> str:
         """Say where an Item comes from, in a user's words."""
@@ -64,46 +77,54 @@ class Cutter:
     """Cuts Items that come in Portions into Batches that do not care about Portions."""
 
     source: FileSource
-    _carried: list[Item] = field(default_factory=list)  # wait for the rest of their Batch
+    _carried: list[bytes] = field(default_factory=list)  # groups of Items that wait for the rest of their Batch
+    _carried_count: int = 0  # of these Items
     _carried_bytes: int = _BRACKETS  # what their Batch would have
     _carried_from: str = ""  # where the first of them comes from
 
     @property
     def carried(self) -> int:
         """How many Items wait for the rest of their Batch."""
-        return len(self._carried)
+        return self._carried_count
 
     def cut(self, portion: Portion) -> list[bytes]:
         """Give the Batches that end in this Portion. Raises BadDataset."""
         size, carried = self.source.batch_size, self.carried
-        end = (carried + len(portion.items)) // size * size - carried  # where in the Portion the last of them ends
+        end = (carried + portion.count) // size * size - carried  # where in the Portion the last of them ends
         if end <= 0:
             self._carry(portion, 0)
             return []
-        items = [*self._carried, *portion.items[:end]] if carried else portion.items[:end]
+        groups, first = list[bytes](), 0
+        if carried:
+            first = size - carried
+            groups = [b",".join([*self._carried, *portion.joined(0, first, first)])]
+        if first < end:
+            groups += portion.joined(first, end, size)
         try:
-            batches = join_batches(items, size)
+            batches = _enclose(groups, size, carried + end)
         except BatchTooLarge as error:
             last = portion.place(error.first + error.count - 1 - carried)
-            first = self._carried_from if error.first < carried else portion.place(error.first - carried)
-            raise self._too_large(error, first, last) from None
-        self._carried, self._carried_bytes = [], _BRACKETS
+            begin = self._carried_from if error.first < carried else portion.place(error.first - carried)
+            raise self._too_large(error, begin, last) from None
+        self._carried, self._carried_count, self._carried_bytes = [], 0, _BRACKETS
         self._carry(portion, end)
         return batches
 
     def finish(self) -> list[bytes]:
         """Give the last Batch, if one has begun."""
-        items, self._carried = self._carried, []
-        return join_batches(items, self.source.batch_size)
+        count, carried = self._carried_count, self._carried
+        self._carried, self._carried_count = [], 0
+        return _enclose([b",".join(carried)], self.source.batch_size, count) if count else []
 
     def _carry(self, portion: Portion, begin: int) -> None:
-        if begin == len(portion.items):
+        count = portion.count - begin
+        if not count:
             return
         if not self._carried:
             self._carried_from = portion.place(begin)
-        # Copies: an Item of its own would keep the whole block in memory that it is a part of.
-        more = [bytes(item) for item in portion.items[begin:]]
+        more = portion.joined(begin, portion.count, count)
         self._carried += more
+        self._carried_count += count
         self._carried_bytes += sum(map(len, more)) + len(more)
         if self._carried_bytes >= MAX_BATCH_BYTES:
             self._make_carried_smaller(portion)
@@ -111,9 +132,9 @@ class Cutter:
     def _make_carried_smaller(self, portion: Portion) -> None:
         """Take out the white space of what is carried; refuse what is too large already: it would not end in memory."""
         try:
-            (batch,) = join_batches(self._carried, len(self._carried))
+            (batch,) = _enclose([b",".join(self._carried)], self._carried_count, self._carried_count)
         except BatchTooLarge as error:
-            raise self._too_large(error, self._carried_from, portion.place(len(portion.items) - 1)) from None
+            raise self._too_large(error, self._carried_from, portion.place(portion.count - 1)) from None
         self._carried = list(map(_without_white_space, self._carried))
         self._carried_bytes = len(batch)
 

@@ -11,6 +11,7 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource
 from cortex.enqueuing.cut import Cutter, Portion
 from cortex.enqueuing.events import (
+    IN_PLACE_FROM_BYTES,
     STREAMED_SEGMENT_BYTES,
     Enqueued,
     EnqueuingFailed,
@@ -21,7 +22,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.enqueuing.lines import BadDataset
-from cortex.enqueuing.portions import Cursor, Portions, open_portions
+from cortex.enqueuing.portions import Cursor, InPlace, Portions, Staying, open_portions
 from cortex.files.files import Files
 from cortex.storage.files import FULL, NO_ROOM, sync_file
 from cortex.storage.segments import SegmentWriter
@@ -29,6 +30,8 @@ from cortex.storage.segments import SegmentWriter
 _PROGRESS_SECONDS: Final = 1.0
 
 _LOOK_FOR_ROOM_SECONDS: Final = 0.5
+
+_TIMES_AS_LARGE: Final = 4  # may a Segment be that copies nothing: it is checked in a fraction of a second
 
 Told = FileBegun | Progress | SegmentCut | NoRoom | Enqueued | EnqueuingFailed
 
@@ -41,12 +44,15 @@ def enqueue(
     *,
     resume: Resume | None = None,
     segment_bytes: int = STREAMED_SEGMENT_BYTES,
+    in_place_from_bytes: int = IN_PLACE_FROM_BYTES,
 ) -> None:
     """Cut the files into Segments and tell each one when it is on the disk; the last word is how it ended.
 
     With the `resume` of any Segment it writes and tells what an uninterrupted run would after that Segment. A disk that
-    is full is waited for: what comes after the last Segment is cut again when it has room.
+    is full is waited for: what comes after the last Segment is cut again when it has room. Files of this machine that
+    have `in_place_from_bytes` stay where they are, as far as they can.
     """
+    staying = Staying(from_bytes=in_place_from_bytes, segment_bytes=segment_bytes * _TIMES_AS_LARGE)
 
     def tell_and_remember(event: Told) -> None:
         nonlocal resume
@@ -54,7 +60,7 @@ def enqueue(
         if isinstance(event, SegmentCut):
             resume = event.resume
 
-    while _finds_no_room(files, source, folder, tell_and_remember, resume, segment_bytes):
+    while _finds_no_room(files, source, folder, tell_and_remember, resume, segment_bytes, staying):
         tell(NoRoom())
         time.sleep(_LOOK_FOR_ROOM_SECONDS)
 
@@ -66,6 +72,7 @@ def _finds_no_room(
     tell: Callable[[Told], None],
     resume: Resume | None,
     segment_bytes: int,
+    staying: Staying,
 ) -> bool:
     """Go on to the end, or until the disk is full: then it is True."""
     number, first, cursor = (resume.number, resume.first, resume.cursor) if resume else (0, 0, None)
@@ -73,7 +80,7 @@ def _finds_no_room(
         with SegmentWriter(folder, number=number, first=first, max_bytes=segment_bytes) as writer:
             for directory in (folder.root, folder.root.parent):
                 sync_file(directory)
-            with closing(open_portions(files, source, folder, cursor, tell)) as portions:
+            with closing(open_portions(files, source, folder, cursor, tell, staying)) as portions:
                 _Enqueuing(source, portions, writer, tell).run()
     except BadDataset as error:
         tell(EnqueuingFailed(reason=str(error)))
@@ -107,6 +114,9 @@ class _Enqueuing:
     def run(self) -> None:
         size = self._source.batch_size
         for portion in self._portions:
+            if isinstance(portion, InPlace):
+                self._refer(portion)
+                continue
             to_first_end = size - self._cutter.carried
             batches = self._cutter.cut(portion)
             self._write(batches, partial(_cursor_after, portion, to_first_end, size))
@@ -116,6 +126,12 @@ class _Enqueuing:
         self._complete(missing)
         if self._writer.next_batch == 0:
             raise BadDataset(_describe_nothing(self._source, self._portions.files))
+
+    def _refer(self, batches: InPlace) -> None:
+        self._complete()
+        segment = self._writer.refer(batches.file, batches.index)
+        self._tell(SegmentCut(segment=segment, items=batches.batches * self._source.batch_size, cursor=batches.cursor))
+        self._tell_progress()
 
     def _write(self, batches: Sequence[bytes], cursor_after: Callable[[int], Cursor]) -> None:
         written = 0

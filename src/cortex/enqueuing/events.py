@@ -1,16 +1,18 @@
-"""What an enqueuing process is asked for, and what it tells: one JSON object a line."""
+"""What an enqueuing process is asked for, and what it tells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
+from cortex.child_process.words import Words
 from cortex.domain.job import SegmentRange
 from cortex.domain.source import FileSource
 
 STREAMED_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Small enough that a restarted enqueuer loses seconds, large enough that a terabyte has 16 thousand Segments."""
+
+IN_PLACE_FROM_BYTES: Final = 16 * 1024 * 1024
+"""Lines of local files that have as many stay where they are. To copy others takes no time, and then they may go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +28,12 @@ class Resume:
 class Request:
     """What an enqueuing process is asked for."""
 
-    parent: int  # the process that asks; without it, nothing is done
     source: FileSource
     allowed: Sequence[str] | None  # the folders whose files may be read; None for all
     folder: str | None = None  # of the Job; where something is enqueued
     resume: Resume | None = None
     segment_bytes: int = STREAMED_SEGMENT_BYTES
+    in_place_from_bytes: int = IN_PLACE_FROM_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,36 +122,20 @@ Answer = Checked | Refused | Listed | AllListed
 Happening = FileBegun | Progress | SegmentCut | Restarted | NoRoom | Enqueued | EnqueuingFailed
 Event = Answer | Happening
 
-LAST_WORDS: Final = (Checked, Refused, AllListed, Enqueued, EnqueuingFailed)
-
-_NAMES: Final[Mapping[type[Any], str]] = {
-    Checked: "checked",
-    Refused: "refused",
-    Listed: "listed",
-    AllListed: "listed_all",
-    FileBegun: "file",
-    Progress: "progress",
-    SegmentCut: "segment",
-    Restarted: "restarted",
-    NoRoom: "no_room",
-    Enqueued: "done",
-    EnqueuingFailed: "failed",
-}
-_TYPES: Final = {name: kind for kind, name in _NAMES.items()}
-
-
-def read_request(text: bytes) -> Request:
-    """Read a Request, which was written as a JSON object with its fields."""
-    return msgspec.json.decode(text, type=Request)
-
-
-def write_event(event: Event) -> bytes:
-    """Give an event as a line."""
-    return msgspec.json.encode({"event": _NAMES[type(event)], **asdict(event)}) + b"\n"
-
-
-def read_event(line: bytes) -> Event:
-    """Read what `write_event` gave."""
-    plain = msgspec.json.decode(line)
-    event: Event = msgspec.convert(plain, _TYPES[plain.pop("event")])
-    return event
+WORDS: Final = Words[Request, Event](
+    request=Request,
+    events={
+        "checked": Checked,
+        "refused": Refused,
+        "listed": Listed,
+        "listed_all": AllListed,
+        "file": FileBegun,
+        "progress": Progress,
+        "segment": SegmentCut,
+        "restarted": Restarted,
+        "no_room": NoRoom,
+        "done": Enqueued,
+        "failed": EnqueuingFailed,
+    },
+    last=("checked", "refused", "listed_all", "done", "failed"),
+)

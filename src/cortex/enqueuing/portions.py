@@ -1,7 +1,10 @@
 """The Items of a dataset, portion by portion, from its beginning or from where a cursor says."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, Final, Protocol
@@ -12,16 +15,38 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.cut import Portion
 from cortex.enqueuing.events import FileBegun
-from cortex.enqueuing.lines import Item, Lines, Position, read_lines
+from cortex.enqueuing.in_place import batches_in_place
+from cortex.enqueuing.lines import BLOCK_BYTES, BYTE_ORDER_MARK, Lines, Position, read_lines
 from cortex.enqueuing.listing import GrowingListing, read_listing, write_listing
-from cortex.files.files import Files
-from cortex.files.opening import open_text
+from cortex.files.address import local_path, read_address
+from cortex.files.files import FileInfo, Files
+from cortex.files.folder import check_unchanged
+from cortex.files.opening import is_compressed, open_text
 from cortex.files.selection import Selection, select
+from cortex.worker.source import SourceFile
 
 Cursor = Mapping[str, Any]
 
-_BLOCK_BYTES: Final = 256 * 1024  # what fits into a CPU's cache is cut fastest
 _URLS_AT_ONCE: Final = 1000  # as many as a page of a listing has
+_TICK_SECONDS: Final = 0.02  # two changes of a file within a tick of the clock may look like one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staying:
+    """Which lines stay where they are: those of large files on this machine."""
+
+    from_bytes: int  # what is large
+    segment_bytes: int  # so much of a file is one Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlace:
+    """Batches that stay where they are, enough for a Segment. All Items before them are in Batches."""
+
+    file: SourceFile
+    index: bytes  # where each begins, and the last one ends, behind the base, as the Segment's index has it
+    batches: int
+    cursor: Cursor  # where the Items go on
 
 
 class Portions(Protocol):
@@ -30,7 +55,7 @@ class Portions(Protocol):
     files: int
     """How many files have been begun by now, those before the cursor among them."""
 
-    def __iter__(self) -> Iterator[Portion]:
+    def __iter__(self) -> Iterator[Portion | InPlace]:
         """Go through them, once."""
 
     def end(self) -> Cursor:
@@ -44,13 +69,19 @@ class Portions(Protocol):
 
 
 def open_portions(
-    files: Files, source: FileSource, folder: JobFolder, cursor: Cursor | None, tell: Callable[[FileBegun], None]
+    files: Files,
+    source: FileSource,
+    folder: JobFolder,
+    cursor: Cursor | None,
+    tell: Callable[[FileBegun], None],
+    staying: Staying,
 ) -> Portions:
     """Give all Portions of a dataset, or those from a cursor on. Each file whose content comes is told before."""
     if source.kind is SourceKind.FILE_PATH_LISTER:
         return _UrlPortions(files, source, folder, cursor or {"after": None, "files": 0, "listed": 0})
     write_listing(folder, (file for _, file in select(files, selection(source))))
-    return _LinePortions(files, folder, cursor or {"file": 0, "offset": 0, "line": 1}, tell)
+    begin = cursor or {"file": 0, "offset": 0, "line": 1}
+    return _LinePortions(files, folder, begin, tell, staying, source.batch_size)
 
 
 def selection(source: FileSource) -> Selection:
@@ -95,9 +126,16 @@ class _UrlPortions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Urls:
     urls: Sequence[tuple[int, str]]  # each with the index of the path that it was found by
-    items: Sequence[Item]
+    items: Sequence[bytes]
     begin: Cursor  # where these begin
     lengths: Sequence[int] | None  # what each of these has in the list; None where there is no list
+
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
+    def joined(self, first: int, end: int, size: int) -> list[bytes]:
+        return [b",".join(self.items[begin : min(begin + size, end)]) for begin in range(first, end, size)]
 
     def place(self, index: int) -> str:
         return f"`{self.urls[index][1]}`"
@@ -112,23 +150,94 @@ class _Urls:
 class _LinePortions:
     """Each Item is a line of a file. The files are those that were listed first of all."""
 
-    def __init__(self, files: Files, folder: JobFolder, cursor: Cursor, tell: Callable[[FileBegun], None]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        folder: JobFolder,
+        cursor: Cursor,
+        tell: Callable[[FileBegun], None],
+        staying: Staying,
+        batch_size: int,
+    ) -> None:
         self._place = files
         self._folder = folder
         self._tell = tell
+        self._staying = staying
+        self._batch_size = batch_size
         self._begin = Position(offset=cursor["offset"], line=cursor["line"])
+        self._is_rest: bool = cursor.get("is_rest", False)
+        self._copied = 0  # Items, since the cursor
         self.files: int = cursor["file"]
 
-    def __iter__(self) -> Iterator[Portion]:
+    def __iter__(self) -> Iterator[Portion | InPlace]:
         for number, file in enumerate(read_listing(self._folder, self.files), self.files):
             begin, self._begin = self._begin, Position()
+            is_rest, self._is_rest = self._is_rest, False
             self.files = number + 1
             if begin == Position():
                 self._tell(FileBegun(url=file.url, number=number))
             with open_text(self._place, file) as content:
-                _skip(content, begin.offset)
-                for lines in read_lines(iter(partial(content.read, _BLOCK_BYTES), b""), file.url, begin):
-                    yield _FileLines(lines=lines, url=file.url, file=number)
+                if not is_rest and self._may_stay(file):
+                    begin = yield from self._missing(content, file, number, begin)
+                    begin = yield from self._stay(content.fileno(), file, number, begin)
+                    is_rest = True
+                for lines in _read(content, file, begin):
+                    yield self._copy(_FileLines(lines=lines, url=file.url, file=number, is_rest=is_rest))
+
+    def _may_stay(self, file: FileInfo) -> bool:
+        if file.size_bytes < self._staying.from_bytes or is_compressed(file.url):
+            return False
+        if read_address(file.url).scheme != "file":
+            return False
+        # What was sent for the Job goes once all is enqueued.
+        path, folder = os.path.realpath(local_path(file.url)), os.path.realpath(os.fsencode(self._folder.root))
+        return not path.startswith(folder + b"/")
+
+    def _missing(
+        self, content: BinaryIO, file: FileInfo, number: int, begin: Position
+    ) -> Generator[Portion, None, Position]:
+        """Give the lines that complete the Batch that was begun before; return where the others begin."""
+        missing = -self._copied % self._batch_size
+        if missing:
+            for lines in _read(content, file, begin):
+                if lines.count:
+                    head = lines.head(missing)
+                    missing -= head.count
+                    begin = head.position_after(head.count)
+                    yield self._copy(_FileLines(lines=head, url=file.url, file=number, is_rest=False))
+                if not missing:
+                    break
+        return begin
+
+    def _stay(self, opened: int, file: FileInfo, number: int, begin: Position) -> Generator[InPlace, None, Position]:
+        """Give what can stay, Segment by Segment; return where the rest begins."""
+        if begin.offset == 0 and os.pread(opened, len(BYTE_ORDER_MARK), 0) == BYTE_ORDER_MARK:
+            begin = Position(offset=len(BYTE_ORDER_MARK), line=begin.line)
+        source = _describe(file, opened)
+        segments = batches_in_place(
+            opened,
+            source.size,
+            begin.offset,
+            batch_size=self._batch_size,
+            max_bytes=self._staying.segment_bytes,
+        )
+        with closing(segments):
+            for bounds in segments:
+                _bring_to_disk(opened)
+                check_unchanged(file, opened)
+                batches = len(bounds) - 1
+                begin = Position(offset=int(bounds[-1]), line=begin.line + batches * self._batch_size)
+                yield InPlace(
+                    file=replace(source, base=int(bounds[0])),
+                    index=(bounds - bounds[0]).astype("<u4").tobytes(),
+                    batches=batches,
+                    cursor={"file": number, "offset": begin.offset, "line": begin.line},
+                )
+        return begin
+
+    def _copy(self, portion: Portion) -> Portion:
+        self._copied += portion.count
+        return portion
 
     def end(self) -> Cursor:
         return {"file": self.files, "offset": 0, "line": 1}
@@ -145,20 +254,55 @@ class _FileLines:
     lines: Lines
     url: str
     file: int
+    is_rest: bool  # of a file of which all stays that can
 
     @property
-    def items(self) -> Sequence[Item]:
-        return self.lines.items
+    def count(self) -> int:
+        return self.lines.count
+
+    def joined(self, first: int, end: int, size: int) -> list[bytes]:
+        return self.lines.joined(first, end, size)
 
     def place(self, index: int) -> str:
-        return f"`{self.url}` line {self.lines.numbers[index]}"
+        return f"`{self.url}` line {self.lines.number(index)}"
 
     def cursor_after(self, count: int) -> Cursor:
         position = self.lines.position_after(count)
-        return {"file": self.file, "offset": position.offset, "line": position.line}
+        cursor = {"file": self.file, "offset": position.offset, "line": position.line}
+        return {**cursor, "is_rest": True} if self.is_rest else cursor
+
+
+def _read(content: BinaryIO, file: FileInfo, begin: Position) -> Iterator[Lines]:
+    """Give the lines of a file from a place on."""
+    if content.seekable():
+        content.seek(begin.offset)
+    else:
+        _skip(content, begin.offset)
+    return read_lines(iter(partial(content.read, BLOCK_BYTES), b""), file.url, begin)
 
 
 def _skip(content: BinaryIO, offset: int) -> None:
-    """Go on to an offset, or to the end. By reading: what is compressed, or far away, knows no other way."""
-    while offset > 0 and (block := content.read(min(offset, _BLOCK_BYTES))):
+    """Go on to an offset, or to the end, by reading: what is compressed, or far away, knows no other way."""
+    while offset > 0 and (block := content.read(min(offset, BLOCK_BYTES))):
         offset -= len(block)
+
+
+def _bring_to_disk(opened: int) -> None:
+    """Sync a file, and when it was written: after a power cut it is to be what it was."""
+    with suppress(OSError):  # where it cannot be synced it is as durable as its owner has made it
+        os.fsync(opened)
+
+
+def _describe(file: FileInfo, opened: int) -> SourceFile:
+    """Say what a file is that was listed. Raises FileChanged."""
+    status = os.fstat(opened)
+    if abs(time.time() - status.st_mtime) < _TICK_SECONDS:
+        time.sleep(_TICK_SECONDS)  # whatever writes to it from now on changes its time
+    check_unchanged(file, opened)
+    return SourceFile(
+        path=os.fsdecode(local_path(file.url)),
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        base=0,
+    )

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from cortex.child_process import ChildDied, lines_of
+from cortex.child_process.children import MOST_AT_ONCE, Call, ChildDied, Children
 from cortex.domain.errors import CortexError, InvalidSubmission
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource
 from cortex.enqueuing.events import (
-    LAST_WORDS,
+    IN_PLACE_FROM_BYTES,
     STREAMED_SEGMENT_BYTES,
+    WORDS,
     EnqueuingFailed,
     Event,
     FileBegun,
@@ -28,11 +27,10 @@ from cortex.enqueuing.events import (
     Restarted,
     Resume,
     SegmentCut,
-    read_event,
 )
+from cortex.files.places import imports_for
 
 _MAX_RESTARTS: Final = 3
-_MOST: Final = max(2, os.cpu_count() or 2)
 
 Allowed = Sequence[Path] | None
 """The folders whose files may be read; None for all."""
@@ -40,19 +38,21 @@ Allowed = Sequence[Path] | None
 
 @dataclass(slots=True, kw_only=True)
 class Enqueuers:
-    """The processes that list and cut. Cancelling a call, or closing its generator, kills its process and reaps it.
+    """The processes that list and cut. Cancelling a call, or closing its generator, kills its process.
 
     Of each kind of call as many are at work as there are CPUs, at least two; the others wait. So nobody waits for
     a check because others enqueue, or because they wait for another kind of storage, which may not answer.
     """
 
+    children: Children
     log: Path  # where their standard error goes
     segment_bytes: int = STREAMED_SEGMENT_BYTES
+    in_place_from_bytes: int = IN_PLACE_FROM_BYTES
     _checks: defaultdict[frozenset[str], asyncio.Semaphore] = field(
-        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(_MOST))
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
     )
-    _listings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
-    _enqueuings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _listings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+    _enqueuings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
 
     async def check(self, source: FileSource, allowed: Allowed = None) -> None:
         """Look whether there is a file to enqueue. Raises InvalidSubmission with what is wrong and what to change."""
@@ -84,6 +84,7 @@ class Enqueuers:
                     folder=os.fspath(folder.root),
                     resume=resume,
                     segment_bytes=self.segment_bytes,
+                    in_place_from_bytes=self.in_place_from_bytes,
                 )
                 try:
                     async with aclosing(self._happenings(request)) as happenings:
@@ -124,14 +125,16 @@ class Enqueuers:
 
     async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
         """Have a process do this and give what it tells. Raises ChildDied unless it has said its last word."""
-        lines = lines_of("cortex.enqueuing", action, msgspec.json.encode(request), log=self.log, is_last=_is_last)
-        async with aclosing(lines):
-            async for line in lines:
-                yield read_event(line)
-
-
-def _is_last(line: bytes) -> bool:
-    return isinstance(read_event(line), LAST_WORDS)
+        call = Call(
+            module="cortex.enqueuing",
+            action=action,
+            request=WORDS.write_request(request),
+            log=self.log,
+            imports=imports_for(request.source.paths),
+        )
+        async with aclosing(self.children.events(WORDS, call)) as events:
+            async for event in events:
+                yield event
 
 
 def _scheme(path: str) -> str:
@@ -139,9 +142,7 @@ def _scheme(path: str) -> str:
 
 
 def _request(source: FileSource, allowed: Allowed) -> Request:
-    return Request(
-        parent=os.getpid(), source=source, allowed=None if allowed is None else [os.fspath(path) for path in allowed]
-    )
+    return Request(source=source, allowed=None if allowed is None else [os.fspath(path) for path in allowed])
 
 
 def _given_up(death: ChildDied, deaths: int, log: Path) -> EnqueuingFailed:

@@ -1,11 +1,10 @@
-"""What an exporting process is asked for, and what it tells: one JSON object a line."""
+"""What an exporting process is asked for, and what it tells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
+from cortex.child_process.words import Words
 from cortex.domain.isolation import Death
 from cortex.domain.job import Job, SegmentRange
 from cortex.domain.output import Output
@@ -26,7 +25,6 @@ class Ended:
 class Request:
     """What an exporting process is asked for."""
 
-    parent: int  # the process that asks; without it, nothing is done
     allowed: Sequence[str] | None  # the folders of this machine that may be used; None for all
     output: Output | None = None  # to be checked
     ended: Ended | None = None  # to be written, or verified
@@ -86,37 +84,16 @@ class Verified:
 
 Event = Checked | Refused | FileWritten | Troubled | Written | WritingFailed | Verified
 
-LAST_WORDS: Final = (Checked, Refused, Written, WritingFailed, Verified)
-
-_NAMES: Final[Mapping[type[Any], str]] = {
-    Checked: "checked",
-    Refused: "refused",
-    FileWritten: "file",
-    Troubled: "troubled",
-    Written: "written",
-    WritingFailed: "failed",
-    Verified: "verified",
-}
-_TYPES: Final = {name: kind for kind, name in _NAMES.items()}
-
-
-def write_request(request: Request) -> bytes:
-    """Give a request as a JSON object."""
-    return msgspec.json.encode(request)
-
-
-def read_request(text: bytes) -> Request:
-    """Read what `write_request` gave."""
-    return msgspec.json.decode(text, type=Request)
-
-
-def write_event(event: Event) -> bytes:
-    """Give an event as a line."""
-    return msgspec.json.encode({"event": _NAMES[type(event)], **asdict(event)}) + b"\n"
-
-
-def read_event(line: bytes) -> Event:
-    """Read what `write_event` gave."""
-    plain = msgspec.json.decode(line)
-    event: Event = msgspec.convert(plain, _TYPES[plain.pop("event")])
-    return event
+WORDS: Final = Words[Request, Event](
+    request=Request,
+    events={
+        "checked": Checked,
+        "refused": Refused,
+        "file": FileWritten,
+        "troubled": Troubled,
+        "written": Written,
+        "failed": WritingFailed,
+        "verified": Verified,
+    },
+    last=("checked", "refused", "written", "failed", "verified"),
+)

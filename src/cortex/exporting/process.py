@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cortex.child_process import ChildDied, lines_of
+from cortex.child_process.children import MOST_AT_ONCE, Call, ChildDied, Children
 from cortex.domain.errors import CortexError, InvalidSubmission
 from cortex.domain.output import Output
 from cortex.exporting.events import (
-    LAST_WORDS,
+    WORDS,
     Ended,
     Event,
     FileWritten,
@@ -20,13 +20,11 @@ from cortex.exporting.events import (
     Request,
     Verified,
     WritingFailed,
-    read_event,
-    write_request,
 )
+from cortex.files.places import imports_for
 
 PATIENCE_SECONDS: Final = 600.0
 _MAX_RESTARTS: Final = 3
-_MOST: Final = max(2, os.cpu_count() or 2)
 
 Allowed = Sequence[Path] | None
 """The folders of this machine that may be used; None for all."""
@@ -34,17 +32,18 @@ Allowed = Sequence[Path] | None
 
 @dataclass(slots=True, kw_only=True)
 class Exporters:
-    """The processes that write results and check them. Cancelling a call kills its process and reaps it.
+    """The processes that write results and check them. Cancelling a call kills its process.
 
     Of each kind of call as many are at work as there are CPUs, at least two; the others wait.
     """
 
+    children: Children
     log: Path  # where their standard error goes
     patience_seconds: float = PATIENCE_SECONDS
     part_bytes: int | None = None
-    _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
-    _writings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
-    _verifications: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+    _writings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+    _verifications: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
 
     async def check(self, output: Output, allowed: Allowed = None) -> None:
         """Look whether results can be written there. Raises InvalidSubmission with what is wrong."""
@@ -111,15 +110,24 @@ class Exporters:
         return last
 
     async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
-        lines = lines_of("cortex.exporting", action, write_request(request), log=self.log, is_last=_is_last)
-        async with aclosing(lines):
-            async for line in lines:
-                yield read_event(line)
-
-
-def _is_last(line: bytes) -> bool:
-    return isinstance(read_event(line), LAST_WORDS)
+        call = Call(
+            module="cortex.exporting",
+            action=action,
+            request=WORDS.write_request(request),
+            log=self.log,
+            imports=imports_for(_urls(request)),
+        )
+        async with aclosing(self.children.events(WORDS, call)) as events:
+            async for event in events:
+                yield event
 
 
 def _asked(allowed: Allowed) -> dict[str, Any]:
-    return {"parent": os.getpid(), "allowed": None if allowed is None else [os.fspath(path) for path in allowed]}
+    return {"allowed": None if allowed is None else [os.fspath(path) for path in allowed]}
+
+
+def _urls(request: Request) -> list[str]:
+    """Give the URLs that a process will go to, or the beginnings of them."""
+    job = request.ended.job if request.ended else None
+    output = job.output if job else request.output
+    return [*([output.path] if output else []), *(job.source.paths if job and job.source else [])]

@@ -4,9 +4,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from cortex.domain.batch import BatchState, ResultEntry
+from cortex.domain.batch import SUCCESSES, BatchState, ResultEntry
 from cortex.domain.identity import batch_id
 from cortex.domain.isolation import Death
 from cortex.domain.job import Job, SegmentRange
@@ -14,8 +14,6 @@ from cortex.domain.layout import JobFolder
 from cortex.enqueuing.listing import read_listing
 from cortex.storage.attempts import attempts_before
 from cortex.storage.results import read_endings
-
-_SUCCEEDED: Final = (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
 
 
 def json_line(kind: str, facts: Mapping[str, Any]) -> bytes:
@@ -66,7 +64,7 @@ class Receipt:
             attempts[death.batch] += death.deaths + death.timeouts
         for batch, state, rows, failure in read_endings(self._folder, segments, first, end):
             facts = _facts(job, batch, state, rows, failure)
-            facts["attempts"] = max(1, attempts[batch] + (state in _SUCCEEDED))
+            facts["attempts"] = max(1, attempts[batch] + (state in SUCCESSES))
             self._count(facts)
             yield json_line("batch", facts)
 
@@ -98,7 +96,7 @@ def _facts(
 ) -> dict[str, Any]:
     items = job.items_of(batch)
     status, failed_items = "failed", items
-    if state in _SUCCEEDED:
+    if state in SUCCESSES:
         status, failed_items = "succeeded", 0
     elif state is BatchState.FAILED_IN_PART:
         status, failed_items = "failed_in_part", failure.rows if failure else items

@@ -1,13 +1,14 @@
 """Checking a Job's receipt again: is all there, and is it what was written?"""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cortex.domain.batch import OFFSET_BYTES, BatchState, ResultEntry
+from cortex.domain.batch import OFFSET_BYTES, SUCCESSES, BatchState, ResultEntry
 from cortex.domain.errors import FilesError
 from cortex.domain.identity import batch_id
 from cortex.domain.job import Job, JobStatus, SegmentRange
@@ -20,9 +21,10 @@ from cortex.exporting.receipt import read_exported
 from cortex.exporting.write import SUCCESS
 from cortex.files.files import FileInfo, Files
 from cortex.files.selection import beginning, select
-from cortex.storage.payload import read_payload
+from cortex.storage.payload import read_payload, source_of
 from cortex.storage.results import read_endings, read_left
 from cortex.storage.segments import SegmentDamaged
+from cortex.worker.source import SourceChanged, SourceFile
 
 _MOST_PROBLEMS: Final = 100
 """So many are named; of the others there is only the number."""
@@ -79,6 +81,9 @@ def _check_payload(folder: JobFolder, segment: SegmentRange, findings: _Findings
     """Look whether the Items are there: a rerun needs them, and whoever reads those that failed."""
     offsets, payload = folder.offsets(segment.number), folder.payload(segment.number)
     try:
+        if (source := source_of(folder, segment)) is not None:
+            _check_source(folder, segment, source, findings)
+            return
         end = int.from_bytes(_read_at(offsets, OFFSET_BYTES * segment.count, OFFSET_BYTES), "little")
         if payload.stat().st_size != end:
             findings.add(f"segment {segment.number}: `{payload}` does not have the {end} bytes that were written")
@@ -87,6 +92,19 @@ def _check_payload(folder: JobFolder, segment: SegmentRange, findings: _Findings
             pass  # each is compared with its checksum
     except (OSError, SegmentDamaged) as error:
         findings.add(f"segment {segment.number}: {error}")
+
+
+def _check_source(folder: JobFolder, segment: SegmentRange, source: SourceFile, findings: _Findings) -> None:
+    """Look whether the index is what was written. A file that is another one now is where inputs come from: a note."""
+    if not source.is_with(folder.offsets(segment.number)):
+        index, named = folder.offsets(segment.number), folder.source(segment.number)
+        findings.add(f"segment {segment.number}: `{index}` or `{named}` is not what was written")
+    try:
+        os.close(source.open())
+    except SourceChanged as error:
+        note = f"{error}, so its batches cannot be run again"
+        if note not in findings.notes:
+            findings.notes.append(note)
 
 
 def _read_at(path: Path, offset: int, length: int) -> bytes:
@@ -104,7 +122,7 @@ def _check_batches(job: Job, folder: JobFolder, segment: SegmentRange, findings:
         for batch, state, rows, failure in read_left(folder, segment):
             items = job.items_of(batch)
             failed_items = _failed_items(items, state, failure)
-            has_failed = state not in (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
+            has_failed = state not in SUCCESSES
             checked["failed" if has_failed else "succeeded"] += 1
             checked["failed_items"] += failed_items
             checked["succeeded_items"] += items - failed_items
@@ -135,7 +153,7 @@ def _check_why_they_failed(
 
 
 def _failed_items(items: int, state: BatchState, failure: _Left) -> int:
-    if state in (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS):
+    if state in SUCCESSES:
         return 0
     return failure[0].rows if state is BatchState.FAILED_IN_PART and failure else items
 

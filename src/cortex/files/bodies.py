@@ -18,22 +18,6 @@ class BrokenOff(Exception):
         self.reason = reason
 
 
-def whole_body(file: FileInfo, ask: Callable[[int], Pieces], *, patience: Patience, block_bytes: int) -> Pieces:
-    """Give all bytes of a file in blocks.
-
-    `ask` is called with a position and gives pieces from there on, of the version that was listed. It raises
-    BrokenOff, then it is asked again. As long as bytes come between, patience is not used up.
-    """
-    block = bytearray()
-    for piece in _continued(file, ask, patience):
-        block += piece
-        if len(block) >= block_bytes:
-            yield bytes(block)
-            block.clear()
-    if block:
-        yield bytes(block)
-
-
 def changed(file: FileInfo) -> FileChanged:
     """Say that a file is not what was listed."""
     return FileChanged(
@@ -41,7 +25,12 @@ def changed(file: FileInfo) -> FileChanged:
     )
 
 
-def _continued(file: FileInfo, ask: Callable[[int], Pieces], patience: Patience) -> Pieces:
+def whole_body(file: FileInfo, ask: Callable[[int], Pieces], patience: Patience) -> Pieces:
+    """Give all bytes of a file in pieces.
+
+    `ask` is called with a position and gives pieces from there on, of the version that was listed. It raises
+    BrokenOff, then it is asked again. As long as bytes come between, patience is not used up.
+    """
     position = 0
     pauses = patience.pauses()
     while True:

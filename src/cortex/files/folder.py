@@ -74,7 +74,7 @@ class FolderFiles:
         try:
             with _told(file.url):
                 Fence(self.allowed).check_opened(file.url, path, descriptor)
-                _check_unchanged(file, descriptor)
+                check_unchanged(file, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -237,11 +237,20 @@ class _UnchangedFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         with _told(self._file.url):
             count = os.readv(self._descriptor, [buffer])
             if count == 0:
-                _check_unchanged(self._file, self._descriptor)
+                check_unchanged(self._file, self._descriptor)
         return count
 
     def close(self) -> None:
@@ -261,7 +270,8 @@ def _version(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
 
 
-def _check_unchanged(file: FileInfo, descriptor: int) -> None:
+def check_unchanged(file: FileInfo, descriptor: int) -> None:
+    """Raise FileChanged unless a file that is open is the one that was listed."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise FileChanged(f"`{file.url}` is no longer a file")

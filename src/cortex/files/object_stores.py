@@ -29,10 +29,9 @@ from cortex.files.address import Address, key_after, read_address
 from cortex.files.bodies import BrokenOff, Pieces, changed, whole_body
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
-from cortex.files.read_ahead import BLOCK_BYTES, read_ahead
+from cortex.files.read_ahead import PIECE_BYTES, read_ahead
 
 _PAGE: Final = 1000
-_READ_BYTES: Final = 2**18
 _WHOLE_REQUEST: Final = timedelta(days=1)  # obstore's default ends a download after 30 s, however well it goes
 _SCHEMES: Final = ("gs", "az")
 _FAILURES: Final = (BaseError, OSError, ValueError)  # some of obstore's errors are Python's own
@@ -55,11 +54,9 @@ class ObjectStoreFiles:
         *,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         patience: Patience | None = None,
-        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._settings = settings or {}
         self._patience = patience or Patience()
-        self._block_bytes = block_bytes
         self._stores: dict[tuple[str, str], Any] = {}
         self._connecting = threading.Lock()
 
@@ -84,9 +81,8 @@ class ObjectStoreFiles:
                         yield FileInfo(url=base + key, size_bytes=entry["size"], version=_version(entry))
 
     def open(self, file: FileInfo) -> BinaryIO:
-        """Keep the contract; up to four blocks of 4 MiB are held."""
-        blocks = whole_body(file, partial(self._pieces, file), patience=self._patience, block_bytes=self._block_bytes)
-        return read_ahead(blocks, name=file.url)
+        """Keep the contract; about 4 MiB are held."""
+        return read_ahead(whole_body(file, partial(self._pieces, file), self._patience), name=file.url)
 
     def write(self, url: str, data: bytes) -> None:
         """Keep the contract."""
@@ -117,7 +113,7 @@ class ObjectStoreFiles:
         if _version(answer.meta) != file.version:
             raise changed(file)
         try:
-            for piece in answer.stream(min_chunk_size=_READ_BYTES):
+            for piece in answer.stream(min_chunk_size=PIECE_BYTES):
                 yield bytes(piece)
         except _FAILURES as error:
             raise BrokenOff(_translate(error, file.url, address, "read")) from error

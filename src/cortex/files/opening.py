@@ -99,6 +99,11 @@ class _ZstdText(io.RawIOBase):
         super().close()
 
 
+def is_compressed(url: str) -> bool:
+    """Tell whether a file of this name is decompressed while it is read."""
+    return url.endswith((".gz", ".zst"))
+
+
 def _damaged(file: FileInfo, kind: str) -> FilesError:
     return FilesError(
         f"`{file.url}` is no {kind} data, or is damaged", hint="its name says how it is read: rename or replace it"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,3 +19,7 @@ class Patience:
         """Give the seconds to wait before each further attempt: each pause is twice as long as the one before."""
         for attempt in range(self.attempts - 1):
             yield min(self.first_pause_seconds * 2**attempt, self.longest_pause_seconds)
+
+
+SOMEBODY_WAITS: Final = Patience(attempts=4, connect_timeout_seconds=3.0, read_timeout_seconds=10.0)
+"""Who submits wants to know within a minute that a storage does not answer."""

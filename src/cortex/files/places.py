@@ -1,7 +1,7 @@
 """All kinds of places where files lie, behind one face."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +9,11 @@ from cortex.files.address import read_address
 from cortex.files.files import FileInfo, Files
 from cortex.files.folder import FolderFiles
 from cortex.files.patience import Patience
+
+
+def imports_for(urls: Iterable[str]) -> tuple[str, ...]:
+    """Name the modules that take long to import and are needed for these URLs, and leave a process fit to fork."""
+    return ("cortex.files.s3",) if any(url.startswith("s3://") for url in urls) else ()
 
 
 class AllFiles:

@@ -8,35 +8,54 @@ prefix shorter than a path segment.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, BinaryIO, Final, TypeVar
+from functools import cache, partial
+from typing import Any, BinaryIO, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
-from botocore.session import get_session
+from botocore.session import Session, get_session
 
 from cortex.domain.errors import FilesError
 from cortex.files.address import Address, key_after, read_address
 from cortex.files.bodies import BrokenOff, Pieces, changed, whole_body
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
-from cortex.files.read_ahead import BLOCK_BYTES, read_ahead
+from cortex.files.read_ahead import PIECE_BYTES, read_ahead
 from cortex.files.s3_errors import FAILURES, Failure, is_transient, translate
 
-# Of a block, so much is asked for at once: what has come before a connection breaks is kept.
-_READ_BYTES: Final = 2**18
-
 _Answer = TypeVar("_Answer")
+
+
+def prepare() -> None:
+    """Do what takes long, and is the same in every process: those that are forked from this one have it then.
+
+    Nobody is asked anything, for credentials neither.
+    """
+    boto3.session.Session("no key", "no secret", region_name="us-east-1", botocore_session=_session()).client("s3")
+
+
+def _session() -> Session:
+    session = get_session()
+    session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
+    # Nobody reads when a key was written, and reading it is two thirds of the work of a listing.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    return session
+
+
+@cache
+def _descriptions(data_path: str | None) -> Loader:
+    """Keep what botocore has read of its descriptions of S3: it takes a tenth of a second and more."""
+    return create_loader(data_path)
 
 
 class S3Files:
     """Every bucket that this process's AWS settings open."""
 
-    def __init__(self, *, patience: Patience | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, *, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
-        self._block_bytes = block_bytes
         self._client_or_none: Any = None
         self._connecting = threading.Lock()
 
@@ -66,9 +85,8 @@ class S3Files:
             position = {"ContinuationToken": token} if token else {"StartAfter": last}
 
     def open(self, file: FileInfo) -> BinaryIO:
-        """Keep the contract; up to four blocks of 4 MiB are held."""
-        blocks = whole_body(file, partial(self._pieces, file), patience=self._patience, block_bytes=self._block_bytes)
-        return read_ahead(blocks, name=file.url)
+        """Keep the contract; about 4 MiB are held."""
+        return read_ahead(whole_body(file, partial(self._pieces, file), self._patience), name=file.url)
 
     def write(self, url: str, data: bytes) -> None:
         """Keep the contract."""
@@ -89,7 +107,7 @@ class S3Files:
         """Give the bytes from a position on."""
         body = self._body(file, position)
         try:
-            while piece := body.read(_READ_BYTES):
+            while piece := body.read(PIECE_BYTES):
                 yield piece
         except FAILURES as error:
             raise BrokenOff(translate(error, _address(file.url), file.url, "read", self._client())) from error
@@ -149,10 +167,7 @@ class S3Files:
         )
         try:
             # A custom endpoint gets path-style addresses, and a bucket elsewhere its own region, by botocore's rules.
-            session = get_session()
-            # Nobody reads when a key was written, and reading it is two thirds of the work of a listing.
-            session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-            return boto3.session.Session(botocore_session=session).client("s3", config=config)
+            return boto3.session.Session(botocore_session=_session()).client("s3", config=config)
         except (BotoCoreError, ValueError) as error:
             raise FilesError(f"the AWS settings of the operator cannot be used: {error}") from error
 

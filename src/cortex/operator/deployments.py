@@ -10,6 +10,7 @@ from secrets import token_hex
 
 from cortex.configuration import BatchApi, overlap, read_configuration
 from cortex.domain.errors import ApiNotFound, Conflict, EndpointTaken, InvalidConfiguration
+from cortex.domain.timing import Background
 from cortex.operator.machine import Machine
 from cortex.operator.submitting.options import LACKS_PARQUET, PARQUET_HINT, can_write
 from cortex.predictor import MAX_SOURCE_BYTES, check_source
@@ -36,7 +37,7 @@ class Deployments:
     uploads: Path  # where they are while they come
     machine: Machine
     now_ns: Callable[[], int]
-    background: Callable[[Callable[[], None], Callable[[], None]], None]
+    background: Background
     _by_name: dict[str, Version] = field(default_factory=dict)
     _leaving: set[str] = field(default_factory=set)
     _arriving: list[str] = field(default_factory=list)

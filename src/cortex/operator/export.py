@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from cortex.domain.job import Counts, Job, JobStatus
+from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.output import Output
 from cortex.exporting.events import Ended, Event, FileWritten, Troubled, WritingFailed, Written
@@ -59,23 +59,14 @@ class JobExport:
     _jobs: dict[str, _Export] = field(default_factory=dict)
     _is_closed: bool = False
 
-    def begin(
-        self,
-        job: Job,
-        folder: JobFolder,
-        status: JobStatus,
-        reason: str | None,
-        counts: Counts,
-        done: Callable[[str | None], None],
-    ) -> None:
-        """Write the results of a Job that is about to end like this; tell `done` why that has failed, or None."""
+    def begin(self, ending: Job, folder: JobFolder, done: Callable[[str | None], None]) -> None:
+        """Write the results of a Job, given as it is about to end; tell `done` why that has failed, or None."""
         if self._is_closed:  # the next operator comes to this end again
             return
-        ending = replace(job, status=status, status_reason=reason, final_counts=counts)
         task = asyncio.get_running_loop().create_task(self._export(ending, folder))
-        self._jobs[job.id] = _Export(task=task)
+        self._jobs[ending.id] = _Export(task=task)
         # Told from here, because a task that is cancelled before it begins does nothing at all.
-        task.add_done_callback(partial(self._over, job.id, done))
+        task.add_done_callback(partial(self._over, ending.id, done))
 
     def progress(self, job: Job) -> str | None:
         """Say how it stands with the results of a Job; None where they are not being written."""

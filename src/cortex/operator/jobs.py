@@ -13,29 +13,32 @@ from cortex.domain.ending import Exit
 from cortex.domain.errors import Conflict, EnvironmentFailed, JobNotFound, JobNotInProgress
 from cortex.domain.identity import job_id, job_id_before
 from cortex.domain.isolation import Death
-from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
+from cortex.domain.job import Counts, Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import token
 from cortex.domain.submission_key import SubmissionKey
+from cortex.domain.timing import Background, Timer
 from cortex.engines.engine import Engine
 from cortex.operator.joblog import append_line
 from cortex.operator.preparation import Preparation
-from cortex.operator.run.finish import sync_results
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.run.stop import BY_REQUEST, Stop
 from cortex.operator.run.surroundings import Event, Exports, Surroundings
 from cortex.operator.run.workers import RollCall
 from cortex.operator.submitting.enqueuing import JobEnqueuing, log_partition
 from cortex.operator.submitting.submission import Submission
+from cortex.operator.submitting.warm_up import warm_up
 from cortex.operator.upkeep.persistence import Persistence
 from cortex.operator.upkeep.recovery import give_up, is_damage, open_what_was_lost, remove_leftovers
 from cortex.operator.upkeep.trouble import Troubles
+from cortex.operator.work import WorkDone
 from cortex.operator.worker_events import WorkerEvents
-from cortex.storage.files import told_if_full
+from cortex.storage.files import spread_folders, told_if_full
 from cortex.storage.ledger import Ledger, Version
-from cortex.storage.pages import work_done
-from cortex.storage.segments import SegmentDamaged, remove_payload, write_segments
+from cortex.storage.segments import SegmentDamaged, remove_payload
+from cortex.storage.small_files import Dataset, write_dataset
 
+_BEGINNING: Final = "spinning up workers..."
 _RETURN_SECONDS: Final = 1.5
 """How long the Workers of an earlier operator have to come back: their supervisor retries every 50 ms."""
 
@@ -48,8 +51,8 @@ class Jobs:
     root: Path
     preparation: Preparation
     now_ns: Callable[[], int]
-    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
-    background: Callable[[Callable[[], None], Callable[[], None]], None]
+    call_later: Timer
+    background: Background
     enqueuing: JobEnqueuing
     exports: Exports
     recorded: Callable[[Job], None] = lambda _: None  # told of each new Job
@@ -60,7 +63,19 @@ class Jobs:
     _newest_id: str | None = None
     _is_draining: bool = False
     _runs: dict[str, JobRun] = field(default_factory=dict)
-    _when_ended: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    _when_ended: dict[str, list[Callable[[], None]]] = field(default_factory=dict)  # of Jobs in progress
+    _work: WorkDone = field(default_factory=WorkDone)
+    _event: Event = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let what happens be handled until that succeeds."""
+        self._event = Persistence(
+            runs=self._runs,
+            folder=self.folder,
+            give_up=self._give_up,
+            troubles=self.troubles,
+            call_later=self.call_later,
+        ).handle
 
     @property
     def worker_events(self) -> WorkerEvents:
@@ -85,16 +100,6 @@ class Jobs:
             event=self._event,
         )
 
-    @property
-    def _event(self) -> Event:
-        return Persistence(
-            runs=self._runs,
-            folder=self.folder,
-            give_up=self._give_up,
-            troubles=self.troubles,
-            call_later=self.call_later,
-        ).handle
-
     # What users ask for
 
     def new_job_id(self) -> str:
@@ -105,16 +110,16 @@ class Jobs:
         self._newest_id = candidate
         return candidate
 
-    def write_dataset(self, job: str, submission: Submission) -> list[SegmentRange]:
+    def write_dataset(self, job: str, submission: Submission) -> Dataset:
         """Write the Batches of a submission to the disk. Slow for a large one; may be called from any thread.
 
         Raises StorageFull.
         """
         with told_if_full():
-            return write_segments(self.folder(job), submission.batches)
+            return write_dataset(self.folder(job), submission.batches)
 
-    def submit(self, job_id_: str, version: Version, submission: Submission, segments: Sequence[SegmentRange]) -> Job:
-        """Record a Job whose dataset has been written. When this returns, it may be acknowledged."""
+    def submit(self, job_id_: str, version: Version, submission: Submission, dataset: Dataset) -> Job:
+        """Record a Job, as running if its dataset has been written. When this returns, it may be acknowledged."""
         job = Job(
             id=job_id_,
             api_name=version.api_name,
@@ -127,31 +132,31 @@ class Jobs:
             batch_size=submission.batch_size,
             item_count=submission.item_count,
             total_batch_count=len(submission.batches),
-            status=JobStatus.ENQUEUING,
+            status=JobStatus.RUNNING if submission.source is None else JobStatus.ENQUEUING,
             created_at_ns=self.now_ns(),
+            started_at_ns=self.now_ns() if submission.source is None else None,
         )
-        return self.record(job, segments, submission.key)
+        return self.record(job, dataset, submission.key)
 
-    def record(
-        self, job: Job, segments: Sequence[SegmentRange], key: SubmissionKey | None, deaths: Sequence[Death] = ()
-    ) -> Job:
+    def record(self, job: Job, dataset: Dataset, key: SubmissionKey | None, deaths: Sequence[Death] = ()) -> Job:
         """Record a Job whose folder has been made. When this returns, it may be acknowledged."""
-        self.ledger.add_job(job, segments, key, deaths)
+        self.ledger.add_job(job, dataset.segments, key, deaths, dataset.files)
+        self._when_ended[job.id] = []
         self._event(self.recorded, job)
         return job
 
     def enqueue(self, job: Job) -> None:
-        """Bring a recorded Job to RUNNING: the work that the submission's answer does not wait for."""
-        recorded = self.ledger.job(job.id)
-        if recorded is None or recorded.status is not JobStatus.ENQUEUING:  # it was stopped, or deleted, meanwhile
-            return
-        if job.rerun_of is not None:  # it has the Batches of the earlier Job
+        """Begin with a recorded Job: enqueue it, unless it has all its Batches, and run it."""
+        folder = self.folder(job.id)
+        if job.source is None or job.rerun_of is not None:
+            if job.rerun_of is None:
+                log_partition(job, folder.log)
+            if job.status is JobStatus.RUNNING:  # since it was recorded
+                append_line(folder.log, _BEGINNING)
             self._event(self._begin, job.id)
-        elif job.source is not None:
-            self.enqueuing.begin(job, self.folder(job.id), partial(self._event, self._enqueued, job.id))
-        else:
-            log_partition(job, self.folder(job.id).log)
-            self._event(self._begin, job.id)
+        elif (now := self.ledger.job(job.id)) and now.status is JobStatus.ENQUEUING:  # not stopped, or deleted, since
+            warm_up(job, folder, self._around, self.preparation)
+            self.enqueuing.begin(job, folder, partial(self._event, self._enqueued, job.id))
 
     def _enqueued(self, job_id_: str, failure: str | None) -> None:
         job = self.ledger.job(job_id_)
@@ -172,7 +177,7 @@ class Jobs:
         job = self.ledger.job(job_id_)
         if job is not None and job.status is JobStatus.ENQUEUING:
             job = self.ledger.move(job_id_, JobStatus.RUNNING, at_ns=self.now_ns())
-            append_line(self.folder(job_id_).log, "spinning up workers...")
+            append_line(self.folder(job_id_).log, _BEGINNING)
         if job is not None and job.status is JobStatus.RUNNING and job_id_ not in self._runs:
             self._run(job, missing=set())
 
@@ -234,11 +239,10 @@ class Jobs:
 
     def watch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Tell when a Job has ended; at once if it has."""
-        job = self.ledger.job(job_id_)
-        if job is None or job.is_final:
-            when_ended()
+        if (waiting := self._when_ended.get(job_id_)) is not None:
+            waiting.append(when_ended)
         else:
-            self._when_ended.setdefault(job_id_, []).append(when_ended)
+            when_ended()
 
     def unwatch(self, job_id_: str, when_ended: Callable[[], None]) -> None:
         """Tell no more."""
@@ -271,9 +275,9 @@ class Jobs:
 
     def work_done(self, job: Job) -> tuple[int, float]:
         """Count the Batches that Workers have ended, and the seconds that they spent in them."""
-        if job.final_counts is not None and job.rerun_of is None:  # a rerun has Batches that it did not run
-            return job.final_counts.succeeded + job.final_counts.failed, job.busy_seconds
-        return work_done(self.folder(job.id))
+        if not job.is_final and job.id not in self._runs:
+            return 0, 0.0
+        return self._work.of(job, self.folder(job.id), now_ns=self.now_ns())
 
     def roll_call(self, job: Job) -> RollCall | None:
         """Tell how far the Workers of a running Job are."""
@@ -287,7 +291,9 @@ class Jobs:
         self._epoch, machine_restarted = self.ledger.begin_epoch(boot_id)
         self._newest_id = self.ledger.newest_job_id()
         remove_leftovers(self.ledger, self.root)
+        spread_folders(self.root)
         for job in self.ledger.jobs_in_progress():
+            self._when_ended[job.id] = []
             self._event(self._recover_job, job.id, machine_restarted)
 
     def _recover_job(self, job_id_: str, machine_restarted: bool) -> None:
@@ -308,13 +314,13 @@ class Jobs:
             self.enqueue(job)
             return
         records = self.ledger.workers(job.id)
-        self._run(job, missing={record.worker for record in records})
+        run = self._run(job, missing={record.worker for record in records})
+        ending = Exit(status=None, detail="ended with the machine", is_charged=False)
         for record in records if machine_restarted else []:
-            self.worker_events.worker_exited(
-                record.worker, Exit(status=None, detail="ended with the machine", is_charged=False)
-            )
+            self.worker_events.worker_exited(record.worker, ending)
         if records:
-            self.call_later(_RETURN_SECONDS, self._give_up_the_missing)
+            seconds = _RETURN_SECONDS if self.engine.may_return() else 0.0
+            self.call_later(seconds, partial(self._give_up_the_missing, run))
 
     def _give_up(self, job_id_: str, error: Exception) -> None:
         """End a Job that nobody can go on with; the others go on."""
@@ -323,11 +329,6 @@ class Jobs:
             self.engine.stop(worker, at_once=True)
         if ended := give_up(self.ledger, job_id_, self.folder(job_id_), error, at_ns=self.now_ns()):
             self._ended(ended)
-
-    def sync(self) -> None:
-        """Bring what has ended since the last call to the disk. Slow; to be called from a thread of its own."""
-        for run in list(self._runs.values()):
-            sync_results(run.folder)
 
     def drain(self) -> None:
         """Hand out nothing more, and take back what has not begun: this operator is about to end."""
@@ -346,7 +347,7 @@ class Jobs:
             for worker in run.workers:
                 self.ledger.end_worker(worker)
 
-    def _run(self, job: Job, missing: set[str]) -> None:
+    def _run(self, job: Job, missing: set[str]) -> JobRun:
         run = JobRun(
             job=job,
             folder=self.folder(job.id),
@@ -362,6 +363,7 @@ class Jobs:
             self._prepare(run)
         else:
             run.go_on()
+        return run
 
     def _prepare(self, run: JobRun) -> None:
         version = self.ledger.version(run.job.api_id)
@@ -378,9 +380,7 @@ class Jobs:
         self.preparation.prepare(version, lambda line: append_line(run.folder.log, line), done)
 
     def _ended(self, job: Job) -> None:
-        if run := self._runs.pop(job.id, None):
-            for worker in run.workers:
-                self.engine.stop(worker, at_once=False)
+        self._runs.pop(job.id, None)
         for tell in self._when_ended.pop(job.id, []):
             self._event(tell)
         self._maybe_idle()
@@ -391,9 +391,8 @@ class Jobs:
         if not any(run.workers or run.job.status is not JobStatus.PAUSED for run in self._runs.values()):
             self.engine.idle()
 
-    def _give_up_the_missing(self) -> None:
-        """Make sure that the Workers which have not come back are gone, and go on without them."""
-        for run in list(self._runs.values()):
-            for record in self.ledger.workers(run.job.id) if run.missing else []:
-                if record.worker in run.missing:
-                    self.engine.end_lost(record.worker, pid=record.pid, process_started_at=record.process_started_at)
+    def _give_up_the_missing(self, run: JobRun) -> None:
+        """Make sure that the Workers of a Job which have not come back are gone, and go on without them."""
+        for record in self.ledger.workers(run.job.id) if run.missing else []:
+            if record.worker in run.missing:
+                self.engine.end_lost(record.worker, pid=record.pid, process_started_at=record.process_started_at)

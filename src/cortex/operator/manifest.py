@@ -1,7 +1,7 @@
 """The manifest of a Job: the receipt of what became of its dataset, as JSON lines."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cortex.domain.job import Job
@@ -27,7 +27,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "batch_size": job.batch_size,
         "total_batch_count": job.total_batch_count,
         "item_count": job.item_count,
-        "results": None if job.output is None else {**job.output.to_dict(), "path": job.output.folder(job.id)},
+        "results": None if job.output is None else {**asdict(job.output), "path": job.output.folder(job.id)},
     }
     return {name: value for name, value in facts.items() if value is not None}
 

@@ -1,7 +1,7 @@
 """The operator: everything that can be asked of it, in one place."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.deployments import Deployed, Deployments
 from cortex.operator.export import JobExport
 from cortex.operator.failures import failed_items, failure_lines
+from cortex.operator.followers import Followers
 from cortex.operator.jobs import Jobs
 from cortex.operator.manifest import Manifest
 from cortex.operator.preparation import Preparation
@@ -24,10 +25,13 @@ from cortex.operator.upkeep.draining import Draining
 from cortex.operator.upkeep.prune import Prune
 from cortex.operator.upkeep.recovery import refuse_older_ledger
 from cortex.operator.upkeep.stall_watch import StallWatch
+from cortex.operator.worker_events import WorkerEvents
+from cortex.storage.entries import KnownBlocks
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.results import read_rows
 from cortex.storage.segments import ended_prefix
+from cortex.storage.small_files import write_again
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,11 +48,19 @@ class Operator:
     draining: Draining
     stalls: StallWatch
     prune: Prune
+    followers: Followers = field(default_factory=Followers)
     budget: DiskBudget | None = None  # None: the data directory may have as much as there is
+
+    @property
+    def worker_events(self) -> WorkerEvents:
+        """Who is to hear Workers, and who tells what they say to those who follow."""
+        return replace(self.jobs.worker_events, lease_ended=self.followers.lease_ended)
 
     def recover(self, boot_id: str) -> None:
         """Go on where the earlier operators ended. Raises StartRefused where the ledger knows less than there is."""
         refuse_older_ledger(self.ledger, self.jobs.root)
+        if self.ledger.boot_id() not in (None, boot_id):  # before the epoch begins: else a crash here would hide it
+            write_again(self.jobs.root, self.ledger)
         self.deployments.recover()
         self.jobs.recover(boot_id)
         for job in self.ledger.jobs_in_progress():
@@ -144,9 +156,17 @@ class Operator:
             "latest_job": latest,
         }
 
-    def rows(self, job: Job, first: int, end: int) -> Iterator[bytes]:
-        """Give the rows of the Batches from `first` to `end` that have succeeded. May be used from any thread."""
-        return read_rows(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end)
+    def row_reader(self) -> Callable[[Job, int, int], Iterator[bytes]]:
+        """Give what reads the rows of a Job's Batches, from one to another, that have succeeded, from any thread.
+
+        It is for one Job, and remembers where they lie: it may be asked again and again while the Job runs.
+        """
+        blocks = KnownBlocks()
+
+        def read(job: Job, first: int, end: int) -> Iterator[bytes]:
+            return read_rows(self.jobs.folder(job.id), self.ledger.segments(job.id), first, end, blocks=blocks)
+
+        return read
 
     def ended_prefix(self, job: Job, first: int) -> int:
         """Give the number of the first Batch, from `first` on, that has not ended; the total if all have."""

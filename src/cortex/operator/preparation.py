@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -61,7 +62,7 @@ class Preparation(Protocol):
         log: Callable[[str], None],
         done: Callable[[Path | EnvironmentFailed], None],
     ) -> None:
-        """Have it ready; tell the log how it goes and `done`, later, with its interpreter or why there is none."""
+        """Have it ready; tell the log how it goes and `done`, perhaps at once, its interpreter or why there is none."""
 
     def state(self, version: Version) -> Mapping[str, str]:
         """Say how far the environment of a version is: `status` and `message`."""
@@ -93,7 +94,7 @@ class Environments:
         """See operator.jobs.Preparation."""
         requirements = self._requirements(version)
         if requirements is None:
-            self._later(_call(done, self.own_python))
+            done(self.own_python)
         else:
             self._later(self._build(version, requirements, log, done))
 
@@ -114,7 +115,7 @@ class Environments:
 
     def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
         """See operator.jobs.Preparation."""
-        predictor, compute = version.spec["predictor"], Compute.model_validate(version.spec["compute"])
+        predictor, compute = version.spec["predictor"], _read_compute(tuple(version.spec["compute"].items()))
         inherited = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
         return WorkerSetup(
             python=python,
@@ -171,8 +172,10 @@ class Environments:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _call(done: Callable[[Path | EnvironmentFailed], None], python: Path) -> None:
-    done(python)
+@lru_cache(maxsize=64)
+def _read_compute(section: tuple[tuple[str, Any], ...]) -> Compute:
+    """Read the `compute` of a version, which small Jobs come with again and again."""
+    return Compute.model_validate(dict(section))
 
 
 def _wants_gpu(version: Version) -> bool:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from cortex.domain.job import Counts, Job
@@ -70,7 +71,7 @@ def options(job: Job) -> dict[str, Any]:
         "timeout": policy.timeout_seconds,
         "max_failures": None if policy.max_failures is None else _as_written(policy.max_failures),
         "on_failed_batch": policy.on_failed_batch.value if policy.isolates else None,
-        "results": None if job.output is None else {**job.output.to_dict(), "path": job.output.folder(job.id)},
+        "results": None if job.output is None else {**asdict(job.output), "path": job.output.folder(job.id)},
     }
     return {name: value for name, value in asked.items() if value is not None}
 

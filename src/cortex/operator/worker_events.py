@@ -20,6 +20,7 @@ class WorkerEvents(EngineListener):
     around: Callable[[], Surroundings]
     event: Callable[..., None]  # handles it, again and again if need be
     maybe_idle: Callable[[], None]
+    lease_ended: Callable[[str], None] = lambda _: None  # told of the Job each time
 
     def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
         """A Worker introduces itself."""
@@ -33,6 +34,8 @@ class WorkerEvents(EngineListener):
         """A Worker tells of its life."""
         if run := self._run_of(worker):
             self.event(run.worker_says, worker, frame, of=run)
+            if frame["type"] == "lease_ended":
+                self.lease_ended(run.job.id)
 
     def worker_disconnected(self, worker: str, connection: Connection) -> None:
         """The connection of a Worker is closed."""

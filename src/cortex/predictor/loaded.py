@@ -3,8 +3,9 @@
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from types import FunctionType
 from typing import Any
 
 from cortex.domain.errors import InvalidPredictor
@@ -46,7 +47,7 @@ def _judge(cls: type, method: Method) -> Iterator[str]:
             yield f"is missing; write `{method.example}`"
         return
     try:
-        parameters = tuple(inspect.signature(getattr(cls, method.name)).parameters.values())
+        parameters = tuple(_parameters(getattr(cls, method.name)).values())
     except (TypeError, ValueError):
         yield f"does not tell its arguments; write `{method.example}`"
         return
@@ -75,7 +76,7 @@ class LoadedPredictor:
 def construct(cls: type, *, config: dict[str, Any], job_spec: dict[str, Any] | None) -> LoadedPredictor:
     """Construct the predictor with what its `__init__` names. What that raises passes unchanged."""
     available = {"config": config, "job_spec": job_spec}
-    named = inspect.signature(cls.__init__).parameters  # type: ignore[misc] # of this very class, not of a subclass
+    named = _parameters(cls.__init__)  # type: ignore[misc] # of this very class, not of a subclass
     return LoadedPredictor(cls(**{name: value for name, value in available.items() if name in named}))
 
 
@@ -85,7 +86,7 @@ def _choose_call(instance: Any) -> Callable[[Any, str], Any]:
     What only requests have (`query_params`, `headers`) is None.
     """
     predict: Callable[..., Any] = instance.predict
-    named = inspect.signature(type(instance).predict).parameters
+    named = _parameters(type(instance).predict)
     of_requests = dict.fromkeys({"query_params", "headers"} & named.keys())
     if of_requests:
         predict = partial(predict, **of_requests)
@@ -98,6 +99,15 @@ def _choose_call(instance: Any) -> Callable[[Any, str], Any]:
             return lambda _, batch_id: predict(batch_id=batch_id)
         case _:
             return lambda _payload, _batch_id: predict()
+
+
+def _parameters(method: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return _parameters_of(method) if isinstance(method, FunctionType) else inspect.signature(method).parameters
+
+
+@cache  # who loads the class looks at them first: a Worker that is forked after that need not
+def _parameters_of(method: FunctionType) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(method).parameters
 
 
 def _do_nothing() -> None: ...

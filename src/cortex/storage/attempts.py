@@ -38,7 +38,7 @@ class AttemptReader:
         try:
             for block in read_blocks(self._folder.index(worker), self._read[worker]):
                 self._read[worker] += len(block)
-                failures = block[block["kind"] == EntryKind.FAILURE]
+                failures = block[block["kind"] == EntryKind.FAILURE.value]
                 failed += map(FailedAttempt, *(failures[name].tolist() for name in ("batch", "token", "rows")))
         except FileNotFoundError:
             pass  # it has not even begun
@@ -50,7 +50,7 @@ def attempts_before(folder: JobFolder, job_id: str) -> Counter[int]:
     attempts: Counter[int] = Counter()
     for index in list_indexes(folder, job_id):
         for block in read_blocks(index):
-            attempts.update(block["batch"][block["kind"] == EntryKind.FAILURE].tolist())
+            attempts.update(block["batch"][block["kind"] == EntryKind.FAILURE.value].tolist())
     return attempts
 
 

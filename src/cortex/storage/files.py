@@ -1,20 +1,29 @@
 """Bringing files to the disk."""
 
 import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from cortex.domain.errors import StorageFailed, StorageFull
+from cortex.worker.kernel import sync_file_system
+
+_ONE_BY_ONE: Final = 32
+"""So many files are synced by themselves; of more, each would cost more than what others have written there."""
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """The errors of a disk that has no room until some is made."""
 
 NO_ROOM: Final = (*FULL, errno.EFBIG)
 """The errors of a disk that takes nothing more."""
+
+_FLAGS: Final = struct.Struct("@I")
+_GET_FLAGS, _SET_FLAGS, _ARE_UNRELATED = 0x80086601, 0x40086602, 0x00020000  # of linux/fs.h, for 64 bits
 
 _BROKEN: Final = (errno.EROFS, errno.EIO)
 
@@ -45,6 +54,23 @@ def told_if_full() -> Iterator[None]:
         if error.errno in _BROKEN:
             raise disk_failed(str(error.strerror)) from error
         raise
+
+
+def spread_folders(folder: Path) -> None:
+    """Tell the file system that the folders in this one have nothing to do with each other, as `chattr +T` does.
+
+    Else ext4 puts all of them where files were removed shortly before, and has to pass over those one by one for every
+    file that is new: a third of a millisecond each. Others know no such thing, and nothing is changed.
+    """
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        flags = bytearray(_FLAGS.size)
+        with suppress(OSError):
+            fcntl.ioctl(file, _GET_FLAGS, flags)
+            (known,) = _FLAGS.unpack(flags)
+            fcntl.ioctl(file, _SET_FLAGS, _FLAGS.pack(known | _ARE_UNRELATED))
+    finally:
+        os.close(file)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -78,3 +104,13 @@ def sync_file(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def sync_files(paths: Sequence[Path]) -> None:
+    """Bring the bytes of files, and the names in folders, to the disk; all that is on it where they are many.
+
+    There is nothing to do for one that is not there. Slow.
+    """
+    if len(paths) <= _ONE_BY_ONE or not sync_file_system(paths[-1]):
+        for path in paths:
+            sync_file(path)

@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cortex.domain.batch import ENTRY, OFFSET_BYTES, BatchState, ResultEntry
+from cortex.domain.batch import ENTRY, FAILURES, OFFSET_BYTES, BatchState, ResultEntry
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.rerun import RerunWhat
 from cortex.storage.files import sync_file, write_durably
 from cortex.storage.kept import write_kept
-from cortex.storage.payload import read_payload
-from cortex.storage.segments import SegmentDamaged, States
+from cortex.storage.payload import read_payload, source_of
+from cortex.storage.segments import ItemsChanged, SegmentDamaged, States
+from cortex.worker.source import SourceChanged, SourceFile
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS)
 """The errors of a file system that makes no links, or no more of them."""
 
-_FAILED: Final = bytes([BatchState.FAILED, BatchState.GIVEN_UP, BatchState.FAILED_IN_PART])
-_REOPENED: Final = bytes.maketrans(_FAILED, bytes([BatchState.OPEN]) * len(_FAILED))
+_REOPENED: Final = bytes.maketrans(bytes(FAILURES), bytes([BatchState.OPEN]) * len(FAILURES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +68,9 @@ class Inheritance:
         self.folder.workers.mkdir()
         failed = still_open = 0
         for segment in self.segments:
-            self._take_dataset(segment)
             states = States(self.earlier, segment).read()
-            failed += sum(states.count(state) for state in _FAILED)
+            self._take_dataset(segment, is_run=BatchState.OPEN in self._states(states))
+            failed += sum(states.count(state) for state in FAILURES)
             still_open += states.count(BatchState.OPEN)
             write_durably(self.folder.states(segment.number), self._states(states))
         if self.what is not RerunWhat.ALL:
@@ -94,7 +94,11 @@ class Inheritance:
             return states
         return states.translate(_REOPENED) if self.what is RerunWhat.FAILED else bytes(len(states))
 
-    def _take_dataset(self, segment: SegmentRange) -> None:
+    def _take_dataset(self, segment: SegmentRange, *, is_run: bool) -> None:
+        source = source_of(self.earlier, segment)
+        if source is not None:
+            self._take_source(segment, source, is_run=is_run)
+            return
         offsets, payload = self.folder.offsets(segment.number), self.folder.payload(segment.number)
         if self._has_uploads:
             self._copy_dataset(segment)
@@ -104,6 +108,16 @@ class Inheritance:
         end = _last_offset(offsets, segment)
         if end is None or payload.stat().st_size < end:
             raise SegmentDamaged(f"the dataset of segment {segment.number} is cut short")
+
+    def _take_source(self, segment: SegmentRange, source: SourceFile, *, is_run: bool) -> None:
+        """Take over where Batches stay; if some of them are to run, they must be what they were."""
+        _link(self.earlier.offsets(segment.number), self.folder.offsets(segment.number))
+        _link(self.earlier.source(segment.number), self.folder.source(segment.number))
+        if is_run:
+            try:
+                os.close(source.open())
+            except SourceChanged as error:
+                raise ItemsChanged(str(error)) from error
 
     def _copy_dataset(self, segment: SegmentRange) -> None:
         """Copy a Segment in whose Batches paths of uploads may stand; where each begins stays true."""

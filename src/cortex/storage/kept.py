@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cortex.domain.batch import BatchState, EntryKind, ResultEntry
+from cortex.domain.batch import SUCCESSES, BatchState, EntryKind, ResultEntry
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.entries import OpenParts, find_entries, list_indexes
@@ -26,7 +26,6 @@ Kept = dict[str, Any]
 and how many of the rows are of Items before it."""
 
 _PLACE: Final = np.dtype([("batch", "<u8"), ("offset", "<u8")])
-_SUCCEEDED: Final = (BatchState.SUCCEEDED, BatchState.SUCCEEDED_WITH_ROWS)
 
 
 def kept_parts(folder: JobFolder, batch: int) -> Kept | None:
@@ -45,7 +44,7 @@ def batches_kept(folder: JobFolder, segment: SegmentRange) -> list[int]:
     if not len(inside):
         return []
     states = np.frombuffer(States(folder, segment).read(), np.uint8)
-    found: list[int] = inside[states[inside - segment.first] == BatchState.OPEN].tolist()
+    found: list[int] = inside[states[inside - segment.first] == BatchState.OPEN.value].tolist()
     return found
 
 
@@ -71,11 +70,11 @@ def write_kept(earlier: JobFolder, folder: JobFolder, segments: Sequence[Segment
 
 def _find(earlier: JobFolder, folder: JobFolder, segment: SegmentRange) -> Iterator[tuple[int, Kept]]:
     states = np.frombuffer(States(earlier, segment).read(), np.uint8)
-    in_part = np.flatnonzero(states == BatchState.FAILED_IN_PART) + segment.first
+    in_part = np.flatnonzero(states == BatchState.FAILED_IN_PART.value) + segment.first
     found = dict(_find_in_parts(folder, in_part))
     before = _read_places(earlier)["batch"].astype(np.intp)
     before = before[(before >= segment.first) & (before < segment.end)]
-    before = before[~np.isin(states[before - segment.first], [*_SUCCEEDED, BatchState.FAILED_IN_PART])]
+    before = before[~np.isin(states[before - segment.first], [*SUCCESSES, BatchState.FAILED_IN_PART])]
     for batch in np.union1d(in_part, before).tolist():
         kept = found.get(batch) or kept_parts(earlier, batch)
         if kept is not None:

@@ -6,7 +6,8 @@ what is unusual.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import MOVES, Counts, Job, JobStatus, SegmentRange
@@ -37,13 +38,31 @@ class WorkerRecord:
     process_started_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsyncedFile:
+    """A file of a Job whose bytes are in the ledger, and perhaps nowhere else after a power cut."""
+
+    number: int  # higher for every file that is written down later
+    job_id: str
+    name: str  # relative to the Job's folder
+
+
+NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
 class Ledger(Protocol):
     """Where the operator writes down what it must not forget.
 
     One writer: every method is called from the operator's thread. When a method returns, what it wrote survives
     the death of any process; what `durable` says in its promise also survives a power cut. On a full disk, every
     method that writes raises StorageFull, and changes nothing.
+
+    What is small of a Job's files is written down with the Job itself, so that one sync is enough for both: the files
+    are written before, and need not be synced. They are the ledger's `unsynced` ones until they are on the disk.
     """
+
+    def boot_id(self) -> str | None:
+        """Give in which run of the machine the last epoch began; None before the first one."""
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
         """Start the life of an operator. Durable.
@@ -80,11 +99,14 @@ class Ledger(Protocol):
         segments: Sequence[SegmentRange],
         key: SubmissionKey | None = None,
         deaths: Sequence[Death] = (),
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> None:
         """Write down a new Job, the Segments of its dataset and its key, together. Durable: it may be acknowledged now.
 
-        A rerun whose Batches stay as they have ended takes over the accounts of the earlier Job: `deaths`. Raises
-        ValueError, and changes nothing, when its API has a Job with a key of this name.
+        One that has all its Batches may be RUNNING from then on, so that no other commit has to say so. `files` are
+        those of its folder that are not synced, by their names relative to it. A rerun whose Batches stay
+        as they have ended takes over the accounts of the earlier Job: `deaths`. Raises ValueError, and changes nothing,
+        when its API has a Job with a key of this name.
         """
 
     def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
@@ -143,12 +165,29 @@ class Ledger(Protocol):
         ending: JobStatus | None = None,
         counts: Counts | None = None,
         busy_seconds: float = 0.0,
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> Job:
         """Move a Job to a status and give it as it is now. Durable.
 
         Moving to RUNNING for the first time sets `started_at_ns`, to a final status `ended_at_ns`. STOPPING is
-        written with the status that it leads to, a final status with its counts. Raises ValueError, and changes
-        nothing, when domain.job.MOVES has no such move.
+        written with the status that it leads to, a final status with its counts. `files` are as in `add_job`; those
+        that have been written down before stay. Raises ValueError, and changes nothing, when domain.job.MOVES has no
+        such move.
+        """
+
+    def unsynced(self) -> Sequence[UnsyncedFile]:
+        """Give the files that may not be on the disk, in the order in which they were written down.
+
+        The same name may come again, with what the file has held later.
+        """
+
+    def unsynced_bytes(self, file: UnsyncedFile) -> bytes:
+        """Give what one of these has held when it was written down."""
+
+    def forget_unsynced(self, up_to: int) -> None:
+        """Forget the files with these numbers, which are on the disk.
+
+        A power cut may bring them back: then they are written once more. A Job that is forgotten takes its own along.
         """
 
     def start_hook(self, job_id: str, worker: str) -> None:

@@ -7,7 +7,16 @@ from typing import Any
 from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.submission_key import SubmissionKey
-from cortex.storage.ledger import Ledger, Version, WorkerRecord, check_key, check_move, check_publication
+from cortex.storage.ledger import (
+    NO_FILES,
+    Ledger,
+    UnsyncedFile,
+    Version,
+    WorkerRecord,
+    check_key,
+    check_move,
+    check_publication,
+)
 
 
 class MemoryLedger(Ledger):
@@ -26,6 +35,11 @@ class MemoryLedger(Ledger):
         self._gone: set[str] = set()
         self._deaths: dict[tuple[str, int, Part], Death] = {}
         self._newest_forgotten: str | None = None
+        self._unsynced: dict[UnsyncedFile, bytes] = {}
+        self._last_unsynced = 0
+
+    def boot_id(self) -> str | None:
+        return self._boot_id
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
         restarted = self._boot_id is not None and self._boot_id != boot_id
@@ -69,6 +83,7 @@ class MemoryLedger(Ledger):
         segments: Sequence[SegmentRange],
         key: SubmissionKey | None = None,
         deaths: Sequence[Death] = (),
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> None:
         if key is not None:
             check_key(self.keyed_job(job.api_name, key.name))
@@ -76,6 +91,7 @@ class MemoryLedger(Ledger):
         self._jobs[job.id] = job
         self._segments[job.id] = list(segments)
         self._deaths.update({(job.id, death.batch, death.part): death for death in deaths})
+        self._write_unsynced(job.id, files)
 
     def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
         keyed = ((self._jobs[job_id], key) for job_id, key in self._keys.items() if key.name == key_name)
@@ -126,6 +142,7 @@ class MemoryLedger(Ledger):
         self._keys.pop(job_id, None)
         self._workers = {name: record for name, record in self._workers.items() if record.job_id != job_id}
         self._deaths = {key: death for key, death in self._deaths.items() if key[0] != job_id}
+        self._unsynced = {file: content for file, content in self._unsynced.items() if file.job_id != job_id}
 
     def jobs_in_progress(self) -> Sequence[Job]:
         return sorted((job for job in self._jobs.values() if not job.is_final), key=lambda job: job.id, reverse=True)
@@ -146,6 +163,7 @@ class MemoryLedger(Ledger):
         ending: JobStatus | None = None,
         counts: Counts | None = None,
         busy_seconds: float = 0.0,
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> Job:
         job = self._jobs.get(job_id)
         check_move(job, job_id, status, ending, counts)
@@ -158,7 +176,22 @@ class MemoryLedger(Ledger):
         if counts is not None:
             job = replace(job, ended_at_ns=at_ns, final_counts=counts, busy_seconds=busy_seconds)
         self._jobs[job_id] = job
+        self._write_unsynced(job_id, files)
         return job
+
+    def _write_unsynced(self, job_id: str, files: Mapping[str, bytes]) -> None:
+        for name, content in files.items():
+            self._last_unsynced += 1
+            self._unsynced[UnsyncedFile(number=self._last_unsynced, job_id=job_id, name=name)] = content
+
+    def unsynced(self) -> Sequence[UnsyncedFile]:
+        return list(self._unsynced)
+
+    def unsynced_bytes(self, file: UnsyncedFile) -> bytes:
+        return self._unsynced.get(file, b"")
+
+    def forget_unsynced(self, up_to: int) -> None:
+        self._unsynced = {file: content for file, content in self._unsynced.items() if file.number > up_to}
 
     def start_hook(self, job_id: str, worker: str) -> None:
         if self._jobs[job_id].hook_worker is not None:

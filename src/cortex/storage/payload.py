@@ -6,34 +6,91 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Final
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO, Final
 
 from cortex.domain.batch import OFFSET_BYTES
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
-from cortex.storage.segments import SegmentDamaged
+from cortex.storage.segments import ItemsChanged, SegmentDamaged
+from cortex.worker.source import OpenSource, SourceChanged, SourceFile, as_payload
 
 _ITEM: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # where it ends is asked, not what it is
 _BETWEEN_ITEMS: Final = re.compile(r"[ \t\r\n,]*")
 
 
 def read_payload(folder: JobFolder, segment: SegmentRange, batches: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Give number and payload (a JSON array) of these Batches, one at a time. Raises SegmentDamaged."""
+    """Give number and payload (a JSON array) of these Batches, one at a time. For none of them, nothing is opened.
+
+    Raises SegmentDamaged; ItemsChanged where they were left in a file of the user's that is another one now.
+    """
+    wanted = iter(batches)
+    first = next(wanted, None)
+    if first is None:
+        return
     try:
-        with folder.offsets(segment.number).open("rb") as offsets, folder.payload(segment.number).open("rb") as payload:
-            for batch in batches:
+        with folder.offsets(segment.number).open("rb") as offsets, _open(folder, segment) as payload:
+            for batch in chain([first], wanted):
                 position = batch - segment.first
                 place = os.pread(offsets.fileno(), 2 * OFFSET_BYTES, OFFSET_BYTES * position)
                 begin, end = struct.unpack("<II", place)
-                if not begin <= end <= os.fstat(payload.fileno()).st_size:
-                    raise SegmentDamaged(f"`{payload.name}` is cut short")
-                data = os.pread(payload.fileno(), end - begin, begin)
                 checksum = os.pread(offsets.fileno(), OFFSET_BYTES, OFFSET_BYTES * (segment.count + 1 + position))
-                if checksum and zlib.crc32(data) != int.from_bytes(checksum, "little"):
-                    raise SegmentDamaged(f"the items of batch {batch} in `{payload.name}` are not what was written")
-                yield batch, data
-    except (FileNotFoundError, struct.error) as error:
+                yield batch, payload.read(batch, begin, end, checksum)
+    except (FileNotFoundError, struct.error, ValueError) as error:
         raise SegmentDamaged(f"the items of segment {segment.number} are not all there: {error}") from error
+    except SourceChanged as error:
+        raise ItemsChanged(f"the items of segment {segment.number} cannot be read: {error}") from error
+
+
+def source_of(folder: JobFolder, segment: SegmentRange) -> SourceFile | None:
+    """Give which file the Items of a Segment have stayed in; None where they are copied. Raises SegmentDamaged."""
+    try:
+        return SourceFile.from_json(folder.source(segment.number).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise SegmentDamaged(f"`{folder.source(segment.number)}` is damaged: {error}") from error
+
+
+@contextmanager
+def _open(folder: JobFolder, segment: SegmentRange) -> Iterator["_Payload | _Source"]:
+    number = segment.number
+    if not folder.source(number).exists():
+        with folder.payload(number).open("rb") as payload:
+            yield _Payload(payload)
+    else:
+        source = OpenSource(folder.source(number), folder.offsets(number))
+        try:
+            yield _Source(source)
+        finally:
+            source.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    """The file of the Batches of a Segment that were copied."""
+
+    file: BinaryIO
+
+    def read(self, batch: int, begin: int, end: int, checksum: bytes) -> bytes:
+        if not begin <= end <= os.fstat(self.file.fileno()).st_size:
+            raise SegmentDamaged(f"`{self.file.name}` is cut short")
+        data = os.pread(self.file.fileno(), end - begin, begin)
+        if checksum and zlib.crc32(data) != int.from_bytes(checksum, "little"):
+            raise SegmentDamaged(f"the items of batch {batch} in `{self.file.name}` are not what was written")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The file that the Batches of a Segment have stayed in."""
+
+    file: OpenSource
+
+    def read(self, _batch: int, begin: int, end: int, _checksum: bytes) -> bytes:
+        return as_payload(self.file.read(end - begin, begin))
 
 
 def split_items(payload: bytes) -> list[bytes]:

@@ -2,7 +2,9 @@
 
 import json
 import sqlite3
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus
@@ -11,6 +13,9 @@ from cortex.domain.policy import Policy
 from cortex.domain.source import FileSource
 from cortex.storage.ledger import Version
 
+_Section = TypeVar("_Section", FileSource, Policy, Output)
+
+_DEFAULT_POLICY: Final = Policy()
 _COUNTS: Final = ("succeeded", "failed", "in_queue", "succeeded_items", "failed_items")
 
 
@@ -22,9 +27,9 @@ def write_job(job: Job) -> tuple[Any, ...]:
         job.api_id,
         job.workers,
         None if job.config is None else json.dumps(job.config),
-        None if job.source is None else json.dumps(job.source.to_dict()),
-        None if job.policy == Policy() else json.dumps(job.policy.to_dict()),
-        None if job.output is None else json.dumps(job.output.to_dict()),
+        _write(job.source),
+        None if job.policy == _DEFAULT_POLICY else _write(job.policy),
+        _write(job.output),
         job.rerun_of,
         job.origin,
         job.batch_size,
@@ -32,7 +37,15 @@ def write_job(job: Job) -> tuple[Any, ...]:
         job.total_batch_count,
         job.status,
         job.created_at_ns,
+        job.started_at_ns,
     )
+
+
+def write_counts(counts: Counts | None) -> dict[str, int | None]:
+    """Give the columns of how a Job has ended; None for one that has not."""
+    if counts is None:
+        return {**dict.fromkeys(_COUNTS), "succeeded_items": 0, "failed_items": 0}
+    return {name: getattr(counts, name) for name in _COUNTS}
 
 
 def read_version(row: sqlite3.Row) -> Version:
@@ -57,11 +70,19 @@ def read_job(row: sqlite3.Row) -> Job:
     fields: dict[str, Any] = dict(row)
     counts = {name: fields.pop(name) for name in _COUNTS}
     fields["config"] = None if fields["config"] is None else json.loads(fields["config"])
-    fields["source"] = None if fields["source"] is None else FileSource.from_dict(json.loads(fields["source"]))
-    fields["policy"] = Policy() if fields["policy"] is None else Policy.from_dict(json.loads(fields["policy"]))
-    fields["output"] = None if fields["output"] is None else Output.from_dict(json.loads(fields["output"]))
+    fields["source"] = _read(fields["source"], FileSource)
+    fields["policy"] = _read(fields["policy"], Policy) or _DEFAULT_POLICY
+    fields["output"] = _read(fields["output"], Output)
     fields["status"] = JobStatus(fields["status"])
     fields["ending"] = None if fields["ending"] is None else JobStatus(fields["ending"])
     if counts["succeeded"] is not None:
         fields["final_counts"] = Counts(**counts)
     return Job(**fields)
+
+
+def _write(section: _Section | None) -> str | None:
+    return None if section is None else msgspec.json.encode(section).decode()
+
+
+def _read(text: str | None, section: type[_Section]) -> _Section | None:
+    return None if text is None else msgspec.json.decode(text, type=section)

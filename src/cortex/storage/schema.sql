@@ -105,3 +105,12 @@ CREATE TABLE deaths (
     PRIMARY KEY (job_id, batch, first_item, end_item),
     CHECK (first_item < end_item AND deaths + timeouts >= 1)
 ) STRICT, WITHOUT ROWID;
+
+-- Files of jobs that may not be on the disk yet: written again after a power cut, forgotten once they are.
+CREATE TABLE unsynced (
+    job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL, -- in the order in which they were written down, of all jobs
+    name TEXT NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (job_id, number)
+) STRICT, WITHOUT ROWID;

@@ -1,8 +1,9 @@
 """The Segments of a Job, as the operator writes and reads them.
 
-A Segment is published when its three files are complete; only then may it be leased. State bytes are stored by the
-Workers that hold Leases; the operator stores them only for Batches that no Worker holds. They are read with plain
-reads, never through a map: a map of a file that was cut short would kill the operator.
+A Segment is published when its three files are complete; only then may it be leased. Its payload is a file of its own,
+or stays in a file of the user's, which is named instead. State bytes are stored by the Workers that hold Leases; the
+operator stores them only for Batches that no Worker holds. They are read with plain reads, never through a map: a map
+of a file that was cut short would kill the operator.
 """
 
 import os
@@ -14,12 +15,17 @@ from contextlib import suppress
 from itertools import accumulate, islice
 from typing import BinaryIO, Final, Self
 
-from cortex.domain.batch import MAX_SEGMENT_BATCHES, MAX_SEGMENT_BYTES, BatchState
+import numpy as np
+
+from cortex.domain.batch import MAX_SEGMENT_BATCHES, MAX_SEGMENT_BYTES, OFFSET_BYTES, BatchState
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.files import sync_file, write_durably
+from cortex.worker.kernel import begin_write_back
+from cortex.worker.source import SourceFile
 
 _BATCHES_AT_ONCE: Final = 4096
+_WRITE_BACK_BYTES: Final = 8 * 1024 * 1024
 _KNOWN: Final = bytes(BatchState)
 
 
@@ -40,6 +46,7 @@ class SegmentWriter:
         self._first = first
         self._max_bytes = max_bytes
         self._payload: BinaryIO | None = None
+        self._written_back = 0  # so much of it
         self._offsets = array("I", [0])
         self._checksums = array("I")
 
@@ -51,8 +58,11 @@ class SegmentWriter:
         if self._payload is not None:
             with suppress(OSError):  # what cannot be flushed
                 self._payload.close()
-            for path in (self._folder.payload, self._folder.offsets, self._folder.states):
-                path(self._number).unlink(missing_ok=True)
+            self._remove()
+
+    def _remove(self) -> None:
+        for path in (self._folder.payload, self._folder.source, self._folder.offsets, self._folder.states):
+            path(self._number).unlink(missing_ok=True)
 
     @property
     def count(self) -> int:
@@ -72,12 +82,21 @@ class SegmentWriter:
         if fitting == 0 and room and not self.count:
             fitting = 1
         if self._payload is None and fitting:
+            self._folder.source(self._number).unlink(missing_ok=True)
             self._payload = self._folder.payload(self._number).open("wb")
         if self._payload is not None:
             self._payload.write(b"".join(batches[:fitting]))
+            self._begin_write_back(self._payload, int(ends[fitting - 1]) if fitting else 0)
         self._offsets.extend(ends[:fitting])
         self._checksums.extend(map(zlib.crc32, batches[:fitting]))
         return fitting
+
+    def _begin_write_back(self, payload: BinaryIO, end: int) -> None:
+        """Let the kernel begin to write, now and then: the sync at the end finds little left to do."""
+        if end - self._written_back >= _WRITE_BACK_BYTES:
+            payload.flush()
+            begin_write_back(payload.fileno(), self._written_back, end)
+            self._written_back = end
 
     def complete(self) -> SegmentRange | None:
         """Bring the present Segment to the disk and begin the next one; give what it holds, None if that is nothing.
@@ -89,13 +108,30 @@ class SegmentWriter:
         self._payload.flush()
         os.fdatasync(self._payload.fileno())
         self._payload.close()
-        segment = SegmentRange(number=self._number, first=self._first, count=self.count)
-        write_durably(self._folder.offsets(self._number), self._offsets.tobytes() + self._checksums.tobytes())
-        write_durably(self._folder.states(self._number), bytes(self.count))
-        sync_file(self._folder.segments)
-        self._payload = None
-        self._number, self._first = segment.number + 1, segment.end
+        segment = self._finish(self.count, self._offsets.tobytes() + self._checksums.tobytes())
+        self._payload, self._written_back = None, 0
         self._offsets, self._checksums = array("I", [0]), array("I")
+        return segment
+
+    def refer(self, file: SourceFile, index: bytes) -> SegmentRange:
+        """Make a Segment of Batches that stay in a file; the index says where they are in it, behind the base.
+
+        Between complete Segments only. When this returns, it may be published.
+        """
+        try:
+            self._folder.payload(self._number).unlink(missing_ok=True)
+            write_durably(self._folder.source(self._number), file.with_index(index).to_json())
+            return self._finish(len(index) // OFFSET_BYTES - 1, index)
+        except BaseException:
+            self._remove()
+            raise
+
+    def _finish(self, count: int, index: bytes) -> SegmentRange:
+        segment = SegmentRange(number=self._number, first=self._first, count=count)
+        write_durably(self._folder.offsets(self._number), index)
+        write_durably(self._folder.states(self._number), bytes(count))
+        sync_file(self._folder.segments)
+        self._number, self._first = segment.number + 1, segment.end
         return segment
 
 
@@ -124,6 +160,10 @@ def remove_payload(folder: JobFolder) -> None:
 
 class SegmentDamaged(Exception):
     """A Segment's file is missing or cut short, or what is in it was never written there."""
+
+
+class ItemsChanged(SegmentDamaged):
+    """The Items of a Segment have stayed in a file of the user's, and it is not what it was."""
 
 
 class States:
@@ -165,22 +205,14 @@ class States:
     def open_ranges(self, first: int, end: int) -> list[tuple[int, int]]:
         """Give the ranges of open Batches between these two."""
         states = self.read(first, end)
-        ranges = []
-        start = states.find(BatchState.OPEN)
-        while start >= 0:
-            stop = start + _leading_zeros(states, start)
-            ranges.append((first + start, first + stop))
-            start = states.find(BatchState.OPEN, stop)
-        return ranges
-
-
-def _leading_zeros(states: bytes, start: int) -> int:
-    """Count the zero bytes from here on, in doubling steps: a fresh Segment is one long run of them."""
-    length = 64
-    while start + length < len(states) and not any(states[start : start + length]):
-        length *= 2
-    rest = states[start : start + length]
-    return len(rest) - len(rest.lstrip(b"\0"))
+        if BatchState.OPEN not in states:  # as at the end of most Leases
+            return []
+        if states == bytes(len(states)):  # as at the beginning
+            return [(first, end)]
+        is_open = np.frombuffer(states, np.uint8) == BatchState.OPEN.value
+        edges: list[int] = (np.flatnonzero(is_open[1:] != is_open[:-1]) + first + 1).tolist()
+        edges = [*([first] if is_open[0] else []), *edges, *([end] if is_open[-1] else [])]
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def ended_prefix(folder: JobFolder, segments: Sequence[SegmentRange], first: int) -> int:

@@ -4,7 +4,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +11,29 @@ from cortex.domain.errors import StartRefused
 from cortex.domain.isolation import Death, DeathKind, Part
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.domain.submission_key import SubmissionKey
-from cortex.storage.ledger import Ledger, Version, WorkerRecord, check_key, check_move, check_publication
-from cortex.storage.rows import read_death, read_job, read_version, write_job
+from cortex.storage.ledger import (
+    NO_FILES,
+    Ledger,
+    UnsyncedFile,
+    Version,
+    WorkerRecord,
+    check_key,
+    check_move,
+    check_publication,
+)
+from cortex.storage.rows import read_death, read_job, read_version, write_counts, write_job
 from cortex.storage.sqlite_errors import RESTORE, refusal, storage_failure
 from cortex.storage.upgrades import SCHEMA_VERSION, UPGRADES
 
 _VERSION_COLUMNS: Final = "api_id, api_name, kind, versions.endpoint, spec, project_id, deployed_at_ns"
+
+_MOVE: Final = """
+    UPDATE jobs SET status = :status, status_reason = coalesce(:reason, status_reason),
+        ending = coalesce(:ending, ending), started_at_ns = coalesce(started_at_ns, :started_at_ns),
+        ended_at_ns = :ended_at_ns, succeeded = :succeeded, failed = :failed, in_queue = :in_queue,
+        succeeded_items = :succeeded_items, failed_items = :failed_items, busy_seconds = :busy_seconds
+    WHERE id = :id RETURNING *
+"""
 
 _END_WORKER: Final = "UPDATE workers SET is_gone = 1 WHERE worker = ?"
 _SEGMENTS: Final = "SELECT number, first, count FROM segments WHERE job_id = ? ORDER BY number"
@@ -40,6 +56,7 @@ class SqliteLedger(Ledger):
             self._db.execute("PRAGMA foreign_keys = ON")
             self._check(path)
             self._create_schema(path)
+            self._last_unsynced: int = self._db.execute("SELECT coalesce(max(number), 0) FROM unsynced").fetchone()[0]
         except sqlite3.DatabaseError as error:
             raise refusal(path, error) from error
 
@@ -71,8 +88,8 @@ class SqliteLedger(Ledger):
         if synchronous != self._synchronous:
             self._db.execute(f"PRAGMA synchronous = {synchronous}")
             self._synchronous = synchronous
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield self._db
             self._commit(name)
         except BaseException as error:
@@ -86,6 +103,10 @@ class SqliteLedger(Ledger):
         self._observe(f"before {name}")
         self._db.execute("COMMIT")
         self._observe(f"after {name}")
+
+    def boot_id(self) -> str | None:
+        row = self._db.execute("SELECT boot_id FROM operator").fetchone()
+        return row["boot_id"] if row else None
 
     def begin_epoch(self, boot_id: str) -> tuple[int, bool]:
         with self._transaction("begin_epoch", durable=True) as db:
@@ -159,14 +180,15 @@ class SqliteLedger(Ledger):
         segments: Sequence[SegmentRange],
         key: SubmissionKey | None = None,
         deaths: Sequence[Death] = (),
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> None:
         with self._transaction("add_job", durable=True) as db:
             if key is not None:
                 check_key(self.keyed_job(job.api_name, key.name))
             db.execute(
                 "INSERT INTO jobs (id, api_name, api_id, workers, config, source, policy, output, rerun_of, origin,"
-                " batch_size, item_count, total_batch_count, status, created_at_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " batch_size, item_count, total_batch_count, status, created_at_ns, started_at_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 write_job(job),
             )
             db.executemany(
@@ -183,6 +205,7 @@ class SqliteLedger(Ledger):
                     for death in deaths
                 ],
             )
+            self._write_unsynced(job.id, files)
 
     def keyed_job(self, api_name: str, key_name: str) -> tuple[Job, SubmissionKey] | None:
         query = "SELECT job_id, body_sha256 FROM submission_keys WHERE api_name = ? AND name = ?"
@@ -269,26 +292,45 @@ class SqliteLedger(Ledger):
         ending: JobStatus | None = None,
         counts: Counts | None = None,
         busy_seconds: float = 0.0,
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> Job:
+        job = self.job(job_id)
         with self._transaction("move", durable=True) as db:
-            job = self.job(job_id)
             check_move(job, job_id, status, ending, counts)
-            db.execute(
-                "UPDATE jobs SET status = :status, status_reason = coalesce(:reason, status_reason),"
-                " ending = coalesce(:ending, ending) WHERE id = :id",
-                {"id": job_id, "status": status, "reason": reason, "ending": ending},
-            )
-            if status is JobStatus.RUNNING:
-                db.execute("UPDATE jobs SET started_at_ns = coalesce(started_at_ns, ?) WHERE id = ?", (at_ns, job_id))
-            if counts is not None:
-                db.execute(
-                    "UPDATE jobs SET ended_at_ns = :at_ns, succeeded = :succeeded, failed = :failed,"
-                    " in_queue = :in_queue, succeeded_items = :succeeded_items, failed_items = :failed_items,"
-                    " busy_seconds = :busy_seconds WHERE id = :id",
-                    {"id": job_id, "at_ns": at_ns, "busy_seconds": busy_seconds, **asdict(counts)},
-                )
-            row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            row = db.execute(
+                _MOVE,
+                {
+                    "id": job_id,
+                    "status": status,
+                    "reason": reason,
+                    "ending": ending,
+                    "started_at_ns": at_ns if status is JobStatus.RUNNING else None,
+                    "ended_at_ns": at_ns if counts is not None else None,
+                    "busy_seconds": busy_seconds,
+                    **write_counts(counts),
+                },
+            ).fetchone()
+            self._write_unsynced(job_id, files)
         return read_job(row)
+
+    def _write_unsynced(self, job_id: str, files: Mapping[str, bytes]) -> None:
+        numbered = enumerate(files.items(), start=self._last_unsynced + 1)
+        rows = [(job_id, number, name, content) for number, (name, content) in numbered]
+        self._db.executemany("INSERT INTO unsynced VALUES (?, ?, ?, ?)", rows)
+        self._last_unsynced += len(rows)
+
+    def unsynced(self) -> Sequence[UnsyncedFile]:
+        rows = self._db.execute("SELECT number, job_id, name FROM unsynced ORDER BY number")
+        return [UnsyncedFile(**row) for row in rows]
+
+    def unsynced_bytes(self, file: UnsyncedFile) -> bytes:
+        query = "SELECT bytes FROM unsynced WHERE job_id = ? AND number = ?"
+        row = self._db.execute(query, (file.job_id, file.number)).fetchone()
+        return row["bytes"] if row else b""
+
+    def forget_unsynced(self, up_to: int) -> None:
+        with self._transaction("forget_unsynced", durable=False) as db:
+            db.execute("DELETE FROM unsynced WHERE number <= ?", (up_to,))
 
     def start_hook(self, job_id: str, worker: str) -> None:
         with self._transaction("start_hook", durable=True) as db:

@@ -50,6 +50,15 @@ UPGRADES: Final = (
         cause, iif(out_of_memory, 'out_of_memory', 'died') FROM deaths_of_batches JOIN jobs ON jobs.id = job_id;
     DROP TABLE deaths_of_batches;
     """,
+    """
+    CREATE TABLE unsynced (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        bytes BLOB NOT NULL,
+        PRIMARY KEY (job_id, number)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """What makes a ledger of each earlier schema one of the next; `schema.sql` is the last."""
 

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _PATIENCE_SECONDS: Final = 30.0
+_JOINED_BYTES: Final = 64 * 1024
 
 Given = TypeVar("Given")
 
@@ -27,7 +28,7 @@ class BoundedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _JoiningTransport(transport, self.loop)))
         if len(self.connections) > most_connections():
             transport.abort()
         else:
@@ -55,6 +56,42 @@ class BoundedConnection(H11Protocol):
             return
         self._seen, self._has_heard = cycle, False
         self._watch = self.loop.call_later(_PATIENCE_SECONDS, self._look)
+
+
+class _JoiningTransport:
+    """A transport that sends together what is written in one go: the head of an answer and its body, above all.
+
+    Each sending wakes the client, and costs as much as many an answer. What is large does not wait.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """See asyncio.WriteTransport."""
+        if len(self._waiting) + len(data) > _JOINED_BYTES:
+            self._send()
+            self._transport.write(data)
+        elif data:
+            if not self._waiting:
+                self._loop.call_soon(self._send)
+            self._waiting += data
+
+    def close(self) -> None:
+        """See asyncio.BaseTransport."""
+        self._send()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the transport in all else."""
+        return getattr(self._transport, name)
+
+    def _send(self) -> None:
+        if self._waiting:
+            data, self._waiting = self._waiting, bytearray()
+            self._transport.write(data)
 
 
 def most_connections() -> float:

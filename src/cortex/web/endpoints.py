@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from cortex.operator.status import submitted
 from cortex.operator.submitting.options import job_defaults
 from cortex.operator.submitting.submission import Submission, read_submission
 from cortex.storage.ledger import Version
+from cortex.storage.small_files import is_small
 from cortex.web import streams
 from cortex.web.actions import ACTIONS, Actions
 from cortex.web.body import Intake
@@ -26,6 +28,9 @@ from cortex.web.idempotency import Turns, submission_key
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _SMALL_BYTES: Final = 64 * 1024
 """A request up to this size is handled at once; a larger one in a thread, so that nobody else waits for it."""
+
+MOST_WAIT_SECONDS: Final = 60.0
+"""How long an answer may wait for the end of a job: proxies in between do not wait much longer."""
 
 _PASSED: Final = "validations passed"
 _OUTPUTS: Final = frozenset({"results", "failures", "manifest", "logs"})
@@ -49,7 +54,7 @@ class Endpoints:
 
     async def __call__(self, request: Request) -> Response:
         """Find the API, and what is asked of it."""
-        version, rest = self._operator.deployments.at(request.url.path)
+        version, rest = self._operator.deployments.at(request.scope["path"])
         parts = rest.split("/") if rest else []
         if not parts and (job_id := request.query_params.get("jobID")):
             parts = [job_id]
@@ -79,6 +84,10 @@ class Endpoints:
             await self.stop(job)
             return JSONResponse({"message": f"stopped job {job.id}"})
         if request.method in ("GET", "HEAD"):
+            seconds = _seconds(request, "wait")
+            if seconds and not job.is_final:
+                await self._until_ended(request, job, seconds)
+                job = self._operator.jobs.job(version.api_name, job.id)
             status = self._operator.describe_job(job)
             return JSONResponse({"job_status": status, "endpoint": endpoint_url(request, version)})
         raise MethodNotAllowed(f"{request.method} is not allowed here: GET shows the job, DELETE stops it")
@@ -95,7 +104,7 @@ class Endpoints:
         if what == "manifest":
             return await _stream(request, streams.manifest(operator, job, follow=follow), JSON_LINES)
         failures = operator.failed_items if _is_true(request, "items") else operator.failures
-        read = operator.rows if what == "results" else failures
+        read = operator.row_reader() if what == "results" else failures
         return await _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
 
     async def _verify(self, request: Request, job: Job) -> Response:
@@ -115,30 +124,31 @@ class Endpoints:
         async with self._turns.turn(request, version.api_name, key):
             if key is not None and (job := self._operator.submitted_before(version.api_name, key)):
                 return JSONResponse(submitted(job))
-            return await self._record(request, version, body, replace(submission, key=key))
+            return await self._record(request, version, replace(submission, key=key))
 
-    async def _record(self, request: Request, version: Version, body: bytes, submission: Submission) -> Response:
+    async def _record(self, request: Request, version: Version, submission: Submission) -> Response:
         jobs, datasets, draining = self._operator.jobs, self._operator.datasets, self._operator.draining
         draining.refuse_if_begun()
         self._operator.check_room()
-        if submission.source:
-            await while_connected(request, datasets.check(submission.source))
-        if submission.output:
-            await while_connected(request, datasets.check_output(submission.output))
+        if submission.source or submission.output:
+            await while_connected(request, datasets.check_all(submission))
         job_id = jobs.new_job_id()
         try:
-            segments = await _run(body, jobs.write_dataset, job_id, submission)
+            write = partial(jobs.write_dataset, job_id, submission)
+            dataset = write() if is_small(submission.batches) else await asyncio.to_thread(write)
             if submission.source:
-                source = await asyncio.to_thread(datasets.claim, submission.source, jobs.folder(job_id))
+                source = await datasets.claim(submission.source, jobs.folder(job_id))
                 submission = replace(submission, source=source)
             version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
             draining.refuse_if_begun()
-            job = jobs.submit(job_id, version, submission, segments)
+            job = jobs.submit(job_id, version, submission, dataset)
         except BaseException:
             jobs.discard(job_id)
             raise
-        # The answer does not wait for this, but nothing comes between.
-        asyncio.get_running_loop().call_soon(jobs.enqueue, job)
+        if submission.source:  # the answer does not wait for this, but nothing comes between
+            asyncio.get_running_loop().call_soon(jobs.enqueue, job)
+        else:  # while this is answered, a worker is started
+            jobs.enqueue(job)
         return JSONResponse(submitted(job))
 
     async def _try_out(self, request: Request, submission: Submission) -> Response:
@@ -153,6 +163,17 @@ class Endpoints:
         # What can be wrong is mostly known with the first ones, so that the answer can still say so.
         first = await while_connected(request, _first(groups))
         return StreamingResponse(_paths(first, groups), media_type="text/plain")
+
+    async def _until_ended(self, request: Request, job: Job, seconds: float) -> None:
+        """Wait until a Job has ended, but no longer than this. Raises ClientDisconnect where the client leaves."""
+        is_over = asyncio.Event()
+        is_late = asyncio.get_running_loop().call_later(seconds, is_over.set)
+        self._operator.jobs.watch(job.id, is_over.set)
+        try:
+            await while_connected(request, is_over.wait())
+        finally:
+            self._operator.jobs.unwatch(job.id, is_over.set)
+            is_late.cancel()
 
     async def stop(self, job: Job) -> None:
         """Stop a Job and wait until it has stopped. Raises JobNotInProgress."""
@@ -199,6 +220,17 @@ async def _run(body: bytes, function: Any, *arguments: Any) -> Any:
     if len(body) <= _SMALL_BYTES:
         return function(*arguments)
     return await asyncio.to_thread(function, *arguments)
+
+
+def _seconds(request: Request, name: str) -> float:
+    text = request.query_params.get(name, "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise InvalidRequest(f"{name}: got `{text[:80]}`, must be a number of seconds, such as 2.5")
+    return min(seconds, MOST_WAIT_SECONDS)
 
 
 def _is_true(request: Request, name: str) -> bool:

@@ -61,6 +61,12 @@ def _message(status: int = 200) -> Mapping[int, tuple[str, Any]]:
 
 
 _JOB_ID: Final = {"jobID": {"schema": {"type": "string"}, "description": "A job, instead of the API."}}
+_WAIT: Final = {
+    "wait": {
+        "schema": {"type": "number", "minimum": 0, "default": 0},
+        "description": "Answer when the job has ended, or after so many seconds; more than 60 count as 60.",
+    }
+}
 _FOLLOW: Final = {
     "follow": {"schema": {"type": "boolean", "default": False}, "description": "Go on until the job has ended."}
 }
@@ -168,8 +174,8 @@ OPERATIONS: Final = (
         path="/{endpoint}",
         summary="List the jobs of an API",
         answers={200: (_JSON, {"anyOf": [_ref("Jobs"), _ref("JobInfo")]})},
-        errors=(404,),
-        query=_JOB_ID,
+        errors=(400, 404),
+        query={**_JOB_ID, **_WAIT},
     ),
     Operation(
         method="post",
@@ -194,7 +200,8 @@ OPERATIONS: Final = (
         path="/{endpoint}/{job_id}",
         summary="Show a job",
         answers={200: (_JSON, _ref("JobInfo"))},
-        errors=(404,),
+        errors=(400, 404),
+        query=_WAIT,
     ),
     Operation(
         method="delete",

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +14,20 @@ from cortex.domain.job import Job, JobStatus
 from cortex.exporting.receipt import json_line
 from cortex.operator.operator import Operator
 from cortex.storage.results import ResultDamaged
-from cortex.storage.segments import SegmentDamaged
+from cortex.storage.segments import ItemsChanged, SegmentDamaged
 
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 512 * 1024
 _LOOK_AGAIN_SECONDS: Final = 0.2
+"""What is not announced is looked for so often."""
+
+_LOOKS_APART_SECONDS: Final = 0.05
+"""Short Leases end in quick succession: there is no need to look after each."""
+
+_LOOK_ANYWAY_SECONDS: Final = 1.0
+"""Batches end before their Lease does, and some without one."""
+
 _DAMAGED: Final = "`cortex verify` names all that is damaged; `cortex rerun --all` makes the results again"
+_SUBMIT: Final = "submit the dataset again: its results so far can be read all the same"
 
 
 @contextmanager
@@ -31,20 +40,34 @@ def _end_of(operator: Operator, job: Job) -> Iterator[asyncio.Event]:
         operator.jobs.unwatch(job.id, event.set)
 
 
+@contextmanager
+def _news_of(operator: Operator, job: Job) -> Iterator[asyncio.Event]:
+    """Give what is set when a Lease of a Job ends, and when the Job does."""
+    with _end_of(operator, job) as event:
+        operator.followers.add(job.id, event.set)
+        try:
+            yield event
+        finally:
+            operator.followers.remove(job.id, event.set)
+
+
 async def batches(
     operator: Operator, job: Job, read: Callable[[Job, int, int], Iterator[bytes]], *, follow: bool
 ) -> AsyncIterator[bytes]:
     """Give what the Batches that have ended left, in input order; if following, each once all before it have ended."""
     position, root = 0, operator.jobs.folder(job.id).root
     if follow:
-        with _end_of(operator, job) as end_of_job:
+        with _end_of(operator, job) as end_of_job, _news_of(operator, job) as news:
             while not end_of_job.is_set():
+                news.clear()
                 end = operator.ended_prefix(job, position)
-                job = operator.ledger.job(job.id) or job  # its total is known only when all is enqueued
-                async for chunk in _chunks(while_there(root, read(job, position, end))):
-                    yield chunk
+                if end > position:
+                    job = operator.ledger.job(job.id) or job  # its total is known only when all is enqueued
+                    async for chunk in _chunks(while_there(root, read(job, position, end))):
+                        yield chunk
                 position = end
-                await _wait(end_of_job)
+                await _wait(end_of_job, _LOOKS_APART_SECONDS)
+                await _wait(news, _LOOK_ANYWAY_SECONDS)
     job = operator.ledger.job(job.id) or job
     async for chunk in _chunks(while_there(root, read(job, position, job.total_batch_count))):
         yield chunk
@@ -71,7 +94,7 @@ async def _manifest(operator: Operator, job: Job, *, follow: bool) -> AsyncItera
     if follow:
         with _end_of(operator, job) as end_of_job:
             while job.status is JobStatus.ENQUEUING and not end_of_job.is_set():
-                await _wait(end_of_job)
+                await _wait(end_of_job, _LOOK_AGAIN_SECONDS)
                 job = operator.ledger.job(job.id) or job
     async for chunk in _chunks(while_there(root, receipt.head(job))):
         yield chunk
@@ -94,15 +117,12 @@ async def log(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[by
                 yield chunk
             if was_last:
                 return
-            await _wait(end_of_job)
+            await _wait(end_of_job, _LOOK_AGAIN_SECONDS)
 
 
-async def _wait(event: asyncio.Event) -> None:
-    """Wait until there may be more: what Workers write is not announced, the end of the Job is."""
-    try:
-        await asyncio.wait_for(event.wait(), _LOOK_AGAIN_SECONDS)
-    except TimeoutError:
-        return
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _read(path: Path, position: int) -> bytes:
@@ -121,7 +141,7 @@ def while_there(root: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if not root.exists():
             return
         if isinstance(error, SegmentDamaged | ResultDamaged | FilesError | OSError):
-            raise DataDamaged(str(error), hint=_DAMAGED) from error
+            raise DataDamaged(str(error), hint=_SUBMIT if isinstance(error, ItemsChanged) else _DAMAGED) from error
         raise
 
 

@@ -7,7 +7,7 @@ isolates its guilty items: halves are tried, and halves of those that fail, down
 import errno
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,17 +21,15 @@ from cortex.worker.output import Output
 from cortex.worker.pieces import KeptDamaged, Piece, failed_parts, join, read_kept
 from cortex.worker.raised import describe, in_a_line, is_any_of, show
 from cortex.worker.rows import RowsFile, decode, encode
+from cortex.worker.segment import DataDamaged
+
+Problem = Callable[[], Exception]
+"""Says why the Items of a Batch cannot be read."""
 
 _NO_PART: Final = Part(0, 0)
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _LOOK_FOR_ROOM_SECONDS: Final = 0.5
-
-_DAMAGED: Final = "its items on the operator's disk are damaged, and predict was not called; submit them again"
-
-
-class DataDamaged(Exception):
-    """The items of a Batch cannot be read any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +83,14 @@ class Attempts:
         self._parts: Sequence[Frame] | None = None
         self._kept: Frame | None = None
         self._is_in_parts = False
+        self._problem: Problem = DataDamaged
 
-    def begin(self, lease: Frame) -> None:
-        """Take what a Lease says of its Batches; where it says more than which ones, it covers a single one."""
+    def begin(self, lease: Frame, problem: Problem = DataDamaged) -> None:
+        """Take what a Lease says of its Batches; where it says more than which ones, it covers a single one.
+
+        `problem` is asked why a payload is none, where one is.
+        """
+        self._problem = problem
         self._token = lease["token"]
         self._attempt = lease.get("attempt", 1)
         self._parts, self._kept = lease.get("parts"), lease.get("kept")
@@ -120,8 +123,9 @@ class Attempts:
     def _damaged(self, tried: _Tried) -> BatchState:
         """Fail a Batch that cannot be tried: that is no failure of the predictor, and another attempt is no help."""
         whole = Part(0, 0)
-        self._output.log(f"failed to process batch {tried.id}: {_DAMAGED}", "ERROR")
-        self._keep_failure(tried, whole, DataDamaged(_DAMAGED))
+        problem = self._problem()
+        self._output.log(f"failed to process batch {tried.id}: {problem}", "ERROR")
+        self._keep_failure(tried, whole, problem)
         return BatchState.FAILED
 
     def _whole_failed(self, tried: _Tried, raised: BaseException) -> BatchState:
@@ -299,5 +303,4 @@ def _name(tried: _Tried, part: Part) -> str:
     """Name what is in predict, as the log does."""
     if part == Part(0, tried.items):
         return f"batch {tried.id}"
-    items = f"item {part.first}" if part.size == 1 else f"items {part.first} to {part.end - 1}"
-    return f"batch {part_id(tried.id, part)} ({items} of batch {tried.id})"
+    return f"batch {part_id(tried.id, part)} ({part.text} of batch {tried.id})"

@@ -1,4 +1,7 @@
-"""Templates, as their supervisor sees them."""
+"""Templates, as their supervisor sees them: each is a process of its own, from which Workers of one kind are forked.
+
+A Template is asked for blanks (see worker.blank), and answers nothing: each blank speaks for itself.
+"""
 
 import contextlib
 import json
@@ -6,17 +9,18 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
 from cortex.domain.frame import Frame, FrameReader, encode
+from cortex.worker.blank import Blank
 
 _READ_BYTES: Final = 1 << 16
 _PER_JOB: Final = frozenset({"CORTEX_JOB_ID", "CORTEX_API_KEY"})
+_MOST_UNBORN: Final = 64
+"""So many blanks may be asked for and not born yet: there must be room for what is asked of a Template that is busy."""
 
 
 def command(role: str, python: str, project: Path, *arguments: str) -> list[str]:
@@ -33,47 +37,38 @@ class State(Enum):
     IMPORTING = auto()
     FORKING = auto()
     OF_NO_USE = auto()  # Workers of this kind are started as fresh processes
+    GONE = auto()  # it has died, and another one may be of use
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Template:
-    """One Template, and the Workers that wait for it: each with its order and the pipe that it prints to."""
+    """One Template, its blanks, and the Workers that are to be forked from it."""
 
+    key: str  # what its Workers have in common
     name: str  # by which its memory is known
     mem_bytes: int  # that it may use, as each of its Workers may beside it; 0: any
     process: subprocess.Popen[bytes]
     link: socket.socket
-    forked: Callable[[str, int], None]
-    spawn: Callable[[Frame, int], None]
-    lost: Callable[[str], None]  # whether this Worker was forked nobody will ever know
     state: State = State.IMPORTING
-    waiting: list[tuple[Frame, int]] = field(default_factory=list)
+    printed: int | None = None  # the file of what the import prints, until a log has it
+    waiting: list[Frame] = field(default_factory=list)  # orders of Workers
     workers: set[str] = field(default_factory=set)  # that were started for it and are not over
+    at_work: set[str] = field(default_factory=set)  # those of them that may still print
+    most_at_work: int = 0  # at once, since the last time that none was
     unused_since: float | None = None
-    in_fork: set[str] = field(default_factory=set)  # Workers whose order it has not answered yet
+    idle: list[Blank] = field(default_factory=list)  # that have no order
+    unborn: set[Blank] = field(default_factory=set)  # of these, and of those that have one
     _reader: FrameReader = field(default_factory=FrameReader)
 
-    def start(self, frame: Frame, pipe: int) -> None:
-        """Start a Worker as soon, and in the way, that is possible."""
-        self.workers.add(frame["order"]["worker"])
-        self.unused_since = None
-        self.waiting.append((frame, pipe))
-        self._serve()
+    @property
+    def is_there(self) -> bool:
+        """True until it has hung up, or was ended."""
+        return self.link.fileno() >= 0
 
-    def withdraw(self, worker: str) -> bool:
-        """Start this Worker no more; False if it has been started."""
-        for entry in self.waiting:
-            if entry[0]["order"]["worker"] == worker:
-                self.waiting.remove(entry)
-                os.close(entry[1])
-                return True
-        return False
-
-    def forget(self, worker: str) -> None:
-        """A Worker is over."""
-        self.workers.discard(worker)
-        if not self.workers:
-            self.unused_since = time.monotonic()
+    @property
+    def has_hands_full(self) -> bool:
+        """True while no further blank should be asked for."""
+        return len(self.unborn) >= _MOST_UNBORN
 
     def hear(self) -> bool:
         """Take what the process says; False once it has hung up."""
@@ -81,24 +76,20 @@ class Template:
             data = self.link.recv(_READ_BYTES)
         except OSError:
             data = b""
-        if not data:
-            self.state = State.OF_NO_USE
-            for worker in list(self.in_fork):
-                self.in_fork.discard(worker)
-                self.lost(worker)
         for frame in self._reader.feed(data):
-            if frame["type"] == "forked":
-                self.in_fork.discard(frame["worker"])
-                self.forked(frame["worker"], frame["pid"])
-            else:
-                self.state = State.FORKING if frame["can_fork"] else State.OF_NO_USE
-        self._serve()
+            self.state = State.FORKING if frame["can_fork"] else State.OF_NO_USE
+        if not data:
+            self.state = State.OF_NO_USE if self.state is State.IMPORTING else State.GONE
         return bool(data)
 
-    @property
-    def is_limited(self) -> bool:
-        """True of one that runs and may use only so much memory."""
-        return self.mem_bytes > 0 and self.link.fileno() >= 0
+    def ask_for(self, memory_group: str | None, link: socket.socket, pipe: int) -> None:
+        """Ask for a blank that has this socket and this pipe, in a memory group. Raises OSError if it is gone."""
+        frame = encode({"type": "fork", "memory_group": memory_group})
+        try:
+            socket.send_fds(self.link, [frame], [link.fileno(), pipe])  # not in part: so little always has room
+        except OSError:
+            self.state = State.GONE
+            raise
 
     def kill(self) -> None:
         """Send the process SIGKILL; that it hangs up tells the rest."""
@@ -106,32 +97,13 @@ class Template:
 
     def end(self) -> None:
         """End the process and what the import has started; the Workers that it has forked live on. May be repeated."""
-        if self.link.fileno() >= 0:  # once: later the number may be another's
+        if self.is_there:  # once: later the number may be another's
             self.link.close()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-
-    def _serve(self) -> None:
-        while self.waiting and self.state is not State.IMPORTING:
-            frame, pipe = self.waiting.pop(0)
-            try:
-                if self.state is State.FORKING:
-                    self._fork(frame, pipe)
-                else:
-                    self.spawn(frame, pipe)
-            finally:
-                os.close(pipe)
-
-    def _fork(self, frame: Frame, pipe: int) -> None:
-        order = encode({"type": "fork", "order": frame["order"]})
-        try:
-            socket.send_fds(self.link, [order[:1]], [pipe])
-            self.link.sendall(order[1:])
-        except OSError:
-            self.state = State.OF_NO_USE
-            self.spawn(frame, pipe)
-        else:
-            self.in_fork.add(frame["order"]["worker"])
+        if self.printed is not None:
+            os.close(self.printed)
+            self.printed = None
 
 
 def template_key(frame: Frame) -> str:
@@ -142,28 +114,36 @@ def template_key(frame: Frame) -> str:
     return json.dumps([*what, frame["place"]["mem_bytes"]])
 
 
-def start_template(
-    frame: Frame,
-    *,
-    name: str,
-    memory_group: str | None,
-    forked: Callable[[str, int], None],
-    spawn: Callable[[Frame, int], None],
-    lost: Callable[[str], None],
-) -> Template:
+def start_template(frame: Frame, *, key: str, name: str, memory_group: str | None) -> Template:
     """Start a Template for Workers of this kind. Raises OSError."""
     order = frame["order"]
-    setup = {what: order[what] for what in ("project", "predictor_path", "python_path")}
+    setup = {what: order[what] for what in ("project", "predictor_path", "python_path", "supervisor_pid")}
     setup["memory_group"] = memory_group
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            command("template", frame["python"], Path(order["project"]), json.dumps(setup)),
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={variable: value for variable, value in frame["env"].items() if variable not in _PER_JOB},
-            cwd=order["project"],
-            start_new_session=True,
-        )
-    return Template(name, frame["place"]["mem_bytes"], process, ours, forked, spawn, lost)
+    printed = _nameless_file(Path(order["folder"], name))
+    try:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    command("template", frame["python"], Path(order["project"]), json.dumps(setup)),
+                    stdin=theirs.fileno(),
+                    stdout=printed,
+                    stderr=printed,
+                    env={variable: value for variable, value in frame["env"].items() if variable not in _PER_JOB},
+                    cwd=order["project"],
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
+    except OSError:
+        os.close(printed)
+        raise
+    return Template(key, name, frame["place"]["mem_bytes"], process, ours, printed=printed)
+
+
+def _nameless_file(path: Path) -> int:
+    """Open a file that is gone when nobody has it open any more. Raises OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    path.unlink()
+    return file

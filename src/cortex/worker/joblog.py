@@ -28,6 +28,11 @@ class BoundedLog:
         self._dropped = 0
         self._after_torn = b""  # what ends a line that was written in part
 
+    @property
+    def drops_own_lines(self) -> bool:
+        """True once lines of our own have found no room."""
+        return self._dropped_own > 0
+
     def write(self, data: bytes) -> None:
         """Append the whole lines in `data`; keep an unfinished one for the next call, unless it is very long."""
         lines, newline, rest = (self._unfinished + data).rpartition(b"\n")
@@ -37,10 +42,11 @@ class BoundedLog:
         if newline:
             self._append(lines + newline)
 
-    def close(self) -> None:
-        """Append what is left."""
+    def close(self, *, left_out: int = 0) -> None:
+        """Append what is left. So many of our own lines the Worker has not even written, because they had no room."""
         if self._unfinished:
             self._append(self._unfinished + b"\n")
+        self._dropped_own += left_out
         if self._dropped_own or self._dropped:
             notice = (
                 f"the log has reached its limit of {self._limit_bytes} bytes (--log-limit), or the disk is full: "

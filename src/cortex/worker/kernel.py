@@ -6,11 +6,13 @@ import os
 import resource
 import signal
 import sys
+from functools import cache
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 def die_with_parent() -> None:
@@ -44,6 +46,37 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def sync_file_system(folder: str | os.PathLike[str]) -> bool:
+    """Bring all that was written to a file system, on which this folder lies, to its disk; False where we cannot.
+
+    Raises OSError.
+    """
+    if sys.platform != "linux":
+        return False
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(opened) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), os.fspath(folder))
+    finally:
+        os.close(opened)
+    return True
+
+
+def begin_write_back(file: int, first: int, end: int) -> None:
+    """Have these bytes of an open file go to the disk soon: whoever syncs it later waits for less. Promises nothing."""
+    if sys.platform == "linux":
+        begin = getattr(ctypes.CDLL(None), "sync_file_range", None)  # not every C library has it
+        if begin is not None:
+            offset, length = ctypes.c_int64(first), ctypes.c_int64(end - first)
+            begin(file, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+
 def _prctl(option: int, argument: int | bytes) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, argument)
+        _library().prctl(option, argument)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Open the C library once: a Worker that starts waits for this."""
+    return ctypes.CDLL(None)

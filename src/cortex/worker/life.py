@@ -16,7 +16,7 @@ from typing import Any
 
 from cortex.domain.batch import BatchState, HookState, Page
 from cortex.domain.frame import Frame
-from cortex.domain.identity import batch_id_prefix, batch_id_suffix
+from cortex.domain.identity import batch_ids
 from cortex.domain.layout import JobFolder
 from cortex.predictor import LoadedPredictor, construct, load
 from cortex.worker.attempts import AttemptPolicy, Attempts
@@ -26,29 +26,31 @@ from cortex.worker.output import Output
 from cortex.worker.raised import show, summarize
 from cortex.worker.rows import RowsFile
 from cortex.worker.segment import LeasedSegment
-from cortex.worker.termination import heed_the_supervisor_alone
+from cortex.worker.termination import Termination
 
 
 def main() -> int:
     """Be the Worker that the order on standard input describes, in a fresh process; give the exit code."""
     order = json.loads(sys.stdin.buffer.read())
+    end_with(order["supervisor_pid"])
+    if order["memory_group"] is not None:
+        join_group(order["memory_group"])  # before anything of the user's runs
 
     def load_class() -> type[Any]:
         enter_project(order["project"], order["python_path"])
         return load(order["predictor_path"])
 
-    return live(order, load_class)
+    return live(order, load_class, Output(), Termination())
 
 
-def live(order: dict[str, Any], load_class: Callable[[], type[Any]]) -> int:
+def live(order: dict[str, Any], load_class: Callable[[], type[Any]], output: Output, termination: Termination) -> int:
     """Be the Worker that an order describes; give the exit code."""
     name_process("cortex-worker")
-    _end_with(order["supervisor_pid"])
-    if order["memory_group"] is not None:
-        join_group(order["memory_group"])  # before anything of the user's runs
-    os.environ.update(order["env"])  # again: the project's .env was read after these were set
+    for name, value in order["env"].items():
+        os.environ[name] = value  # again: the project's .env was read after these were set
+    output.take_over()
     try:
-        return Worker(order, load_class, Output()).live()
+        return Worker(order, load_class, output, termination).live()
     except OperatorGone:
         return 0
 
@@ -59,7 +61,7 @@ def enter_project(project: str, python_path: str | None) -> None:
     sys.path.insert(0, str(Path(project, python_path or "")))
 
 
-def _end_with(supervisor: int) -> None:
+def end_with(supervisor: int) -> None:
     """Let the kernel kill this process when its supervisor ends, so that no Worker is left without one."""
     die_with_parent()
     if os.getppid() != supervisor:
@@ -69,43 +71,38 @@ def _end_with(supervisor: int) -> None:
 class Worker:
     """See the module."""
 
-    def __init__(self, order: dict[str, Any], load_class: Callable[[], type[Any]], output: Output) -> None:
+    def __init__(
+        self, order: dict[str, Any], load_class: Callable[[], type[Any]], output: Output, termination: Termination
+    ) -> None:
         self._order = order
         self._load_class = load_class
         self._output = output
         self._folder = JobFolder(Path(order["folder"]))
-        self._phase = "initializing"
-        self._error: str | None = None
-        self._predictor: LoadedPredictor | None = None
         self._setup: dict[str, Any] = {}
-        with self._folder.page(order["worker"]).open("r+b") as file:
-            self._page = memoryview(mmap.mmap(file.fileno(), Page.SIZE)).cast("Q")
-        heed_the_supervisor_alone(self._page)
-        self._rows = RowsFile(self._folder.rows(order["worker"]), self._folder.index(order["worker"]))
+        self._page = _map_words(self._folder.page(order["worker"]))
+        termination.heed_the_supervisor_alone(self._page)
         self._segment: LeasedSegment | None = None
-        self._link = Link(Path(order["channel"]), self._hello)
 
     def live(self) -> int:
         """Do what the operator says until it says that this Worker is done."""
+        self._output.log(f"loading the predictor from {self._order['predictor_path']}")
         try:
-            self._predictor = self._construct()
+            predictor = self._construct()
         except BaseException as error:
             print(show(error))  # noqa: T201 - to the Job's log
             self._output.flush()
-            self._phase, self._error = "failed", summarize(error)
-            self._link.send({"type": "init_failed", "error": self._error})
-            while self._link.receive()["type"] != "end":  # so that the operator knows why before it sees the exit
+            link = self._introduce(phase="failed", has_hook=False, error=summarize(error))
+            while link.receive()["type"] != "end":  # so that the operator knows why before it sees the exit
                 continue
             return 1
-        attempts = self._attempts(self._predictor)
-        self._phase = "ready"
-        self._link.send({"type": "ready", "has_hook": self._predictor.has_on_job_complete})
+        link = self._introduce(phase="ready", has_hook=predictor.has_on_job_complete, error=None)
+        attempts = self._attempts(predictor)  # while the operator looks for a Lease
         while True:
-            frame = self._link.receive()
+            frame = link.receive()
             if frame["type"] == "lease":
-                self._run(frame, attempts)
+                link.send(self._run(frame, attempts))
             elif frame["type"] == "run_hook":
-                self._run_hook(self._predictor)
+                link.send(self._run_hook(predictor))
             elif frame["type"] == "finish":
                 self._output.log(frame["message"])
                 self._output.close()
@@ -113,14 +110,12 @@ class Worker:
             elif frame["type"] == "end":
                 return 0
 
-    def _hello(self) -> Frame:
-        has_hook = self._predictor is not None and self._predictor.has_on_job_complete
-        who = {"type": "hello", "role": "worker", "worker": self._order["worker"]}
-        return {**who, "phase": self._phase, "has_hook": has_hook, "error": self._error}
+    def _introduce(self, **facts: Any) -> Link:
+        """Tell the operator, and every later one, who this is and how its predictor has begun."""
+        hello = {"type": "hello", "role": "worker", "worker": self._order["worker"], **facts}
+        return Link(Path(self._order["channel"]), lambda: hello)
 
     def _construct(self) -> LoadedPredictor:
-        order = self._order
-        self._output.log(f"loading the predictor from {order['predictor_path']}")
         self._setup = json.loads(self._folder.setup.read_bytes())
         return construct(self._load_class(), config=self._setup["config"], job_spec=self._setup["job_spec"])
 
@@ -129,47 +124,56 @@ class Worker:
             folder=self._folder,
             policy=AttemptPolicy.from_setup(self._setup),
             predictor=predictor,
-            rows=self._rows,
+            rows=RowsFile(self._folder.rows(self._order["worker"]), self._folder.index(self._order["worker"])),
             page=self._page,
             output=self._output,
         )
 
-    def _run(self, lease: Frame, attempts: Attempts) -> None:
+    def _run(self, lease: Frame, attempts: Attempts) -> Frame:
+        """Run the Batches of a Lease; give what is to be said at its end."""
         if self._segment is None or self._segment.number != lease["segment"]:
             if self._segment is not None:
                 self._segment.close()
             self._segment = LeasedSegment(self._folder, lease["segment"], lease["segment_first"])
-        attempts.begin(lease)
+        attempts.begin(lease, self._segment.problem)
         told = self._run_batches(lease, self._segment, attempts)
         self._page[Page.CURRENT] = 0
         self._output.flush()
-        self._link.send({"type": "lease_ended", "token": lease["token"], **told})
+        return {"type": "lease_ended", "token": lease["token"], **told}
 
     def _run_batches(self, lease: Frame, segment: LeasedSegment, attempts: Attempts) -> Frame:
         """Run the Batches of a Lease; tell how many have ended, how many of these have failed, and how long it took."""
         page, states, log_at, clock = self._page, segment.states, self._output.log_at, time.time_ns
-        names_batches = self._setup.get("names_batches", self._order["job_id"])
-        prefix = batch_id_prefix(names_batches)
+        started_word, current_word, limit_word = Page.STARTED_AT_NS, Page.CURRENT, Page.LIMIT
+        name = batch_ids(self._setup.get("names_batches", self._order["job_id"]))
+        segment_first = lease["segment_first"]
+        is_logged, left_out = not page[Page.LOG_IS_FULL], page[Page.LINES_LEFT_OUT]
         finished = failed = 0
+        finished_before, busy_ns = page[Page.FINISHED], page[Page.BUSY_NS]
         began_at_ns = clock()
         for batch, payload in segment.batches(lease["first"], lease["end"]):
             started_at_ns = clock()
-            page[Page.STARTED_AT_NS] = started_at_ns
-            page[Page.CURRENT] = batch + 1
-            if batch >= page[Page.LIMIT]:
+            page[started_word] = started_at_ns
+            page[current_word] = batch + 1
+            if batch >= page[limit_word]:
                 break
-            identity = prefix + batch_id_suffix(names_batches, batch)
-            log_at(started_at_ns, f"processing batch {identity}")
+            identity = name(batch)
+            if is_logged:
+                log_at(started_at_ns, f"processing batch {identity}")
+            else:
+                left_out += 1
+                page[Page.LINES_LEFT_OUT] = left_out
             state = attempts.run(batch, identity, payload)
             if state:
-                states[batch - lease["segment_first"]] = state
+                states[batch - segment_first] = state
                 finished += 1
-                page[Page.FINISHED] += 1
+                page[Page.FINISHED] = finished_before + finished
                 failed += state >= BatchState.FAILED
-            page[Page.BUSY_NS] += max(0, clock() - started_at_ns)
+            busy_ns += max(0, clock() - started_at_ns)
+            page[Page.BUSY_NS] = busy_ns
         return {"finished": finished, "failed": failed, "seconds": (clock() - began_at_ns) / 1e9}
 
-    def _run_hook(self, predictor: LoadedPredictor) -> None:
+    def _run_hook(self, predictor: LoadedPredictor) -> Frame:
         self._page[Page.HOOK] = HookState.STARTED
         self._output.log("executing on_job_complete")
         error_summary = None
@@ -181,4 +185,12 @@ class Worker:
             error_summary = summarize(error)
             self._page[Page.HOOK] = HookState.FAILED
         self._output.flush()
-        self._link.send({"type": "hook_ended", "error": error_summary})
+        return {"type": "hook_ended", "error": error_summary}
+
+
+def _map_words(page: Path) -> "memoryview[int]":
+    file = os.open(page, os.O_RDWR)
+    try:
+        return memoryview(mmap.mmap(file, Page.SIZE)).cast("Q")
+    finally:
+        os.close(file)

@@ -1,10 +1,11 @@
-"""The connection to the operator, over an AF_UNIX socket, that survives the operator."""
+"""The connection to the operator, over an AF_UNIX socket or TCP, that survives the operator."""
 
 import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,24 @@ class OperatorGone(Exception):
     """No operator came back in time."""
 
 
-def connect(path: Path) -> socket.socket:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpChannel:
+    """Where the operator listens over TCP, and the secret that it wants in the first frame."""
+
+    host: str
+    port: int
+    secret: str = field(repr=False)
+
+
+def connect(channel: Path | TcpChannel) -> socket.socket:
     """Connect to the operator's channel. Raises OSError when nobody listens."""
+    if isinstance(channel, TcpChannel):
+        link = socket.create_connection((channel.host, channel.port))
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is small, and somebody waits for it
+        return link
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with short_path(path) as address:
+        with short_path(channel) as address:
             link.connect(address)
     except OSError:
         link.close()
@@ -67,8 +81,8 @@ class Link:
     that the new operator must know; so a frame that could not be sent is not sent again.
     """
 
-    def __init__(self, path: Path, hello: Callable[[], Frame]) -> None:
-        self._path = path
+    def __init__(self, channel: Path | TcpChannel, hello: Callable[[], Frame]) -> None:
+        self._channel = channel
         self._hello = hello
         self._reader = FrameReader()
         self._received: list[Frame] = []
@@ -79,6 +93,7 @@ class Link:
         try:
             self._socket.sendall(encode(frame))
         except OSError:
+            self._socket.close()
             self._socket = self._reconnect()
 
     def receive(self) -> Frame:
@@ -91,6 +106,7 @@ class Link:
             if data:
                 self._received = self._reader.feed(data)
             else:
+                self._socket.close()
                 self._socket = self._reconnect()
         return self._received.pop(0)
 
@@ -99,10 +115,14 @@ class Link:
         deadline = time.monotonic() + ORPHAN_SECONDS
         while time.monotonic() < deadline:
             try:
-                link = connect(self._path)
-                link.sendall(encode(self._hello()))
+                link = connect(self._channel)
+                link.sendall(encode(self._introduction()))
             except OSError:
                 time.sleep(_RETRY_SECONDS)
             else:
                 return link
         raise OperatorGone
+
+    def _introduction(self) -> Frame:
+        hello = self._hello()
+        return {**hello, "secret": self._channel.secret} if isinstance(self._channel, TcpChannel) else hello

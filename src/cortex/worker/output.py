@@ -7,10 +7,11 @@ import time
 from typing import Final
 
 _FLUSH_AFTER_NS: Final = 20_000_000
+_SECOND_NS: Final = 1_000_000_000
 
 
 class Output:
-    """Takes over stdout and stderr of this process.
+    """Takes over stdout and stderr of a process.
 
     The user's lines go out as they end. Ours are cheap: they wait up to 20 ms for company, so a fast Batch costs no
     system call and a slow one shows before it runs.
@@ -18,12 +19,18 @@ class Output:
 
     def __init__(self) -> None:
         self._buffer = io.BufferedWriter(io.FileIO(1, "w", closefd=False), 64 * 1024)
-        text = io.TextIOWrapper(self._buffer, "utf-8", "backslashreplace", line_buffering=True, write_through=True)
-        sys.stdout = sys.stderr = text
+        self._text = io.TextIOWrapper(
+            self._buffer, "utf-8", "backslashreplace", line_buffering=True, write_through=True
+        )
         self._flushed_at_ns = 0
-        self._second = 0
+        self._second_at_ns = 0
         self._stamp = ""
-        self._pid = os.getpid()
+        self._origin = ""
+
+    def take_over(self) -> None:
+        """Do so: it may be in a fork of the process that has made this."""
+        sys.stdout = sys.stderr = self._text
+        self._origin = f":cortex:pid-{os.getpid()}:"
 
     def log(self, message: str, level: str = "INFO") -> None:
         """Write one line in the layout of our log and let it be seen at once."""
@@ -32,12 +39,12 @@ class Output:
 
     def log_at(self, now_ns: int, message: str, level: str = "INFO") -> None:
         """Write one line that may wait a moment."""
-        second, rest_ns = divmod(now_ns, 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
-        line = f"{self._stamp}.{rest_ns // 1000:06}:cortex:pid-{self._pid}:{level}:{message}\n"
-        self._buffer.write(line.encode())
+        rest_ns = now_ns - self._second_at_ns
+        if not 0 <= rest_ns < _SECOND_NS:
+            second, rest_ns = divmod(now_ns, _SECOND_NS)
+            self._second_at_ns = second * _SECOND_NS
+            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S.", time.gmtime(second))
+        self._buffer.write(f"{self._stamp}{rest_ns // 1000:06}{self._origin}{level}:{message}\n".encode())
         if now_ns - self._flushed_at_ns > _FLUSH_AFTER_NS:
             self._flushed_at_ns = now_ns
             self._buffer.flush()

@@ -4,15 +4,24 @@ import mmap
 import os
 import zlib
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from cortex.domain.batch import OFFSET_BYTES
 from cortex.domain.layout import JobFolder
+from cortex.worker.source import OpenSource, SourceChanged, as_payload
 
-_READ_BYTES: Final = 4 * 1024 * 1024
+_READ_BYTES: Final = 256 * 1024  # fits into a CPU's cache
 _OFFSETS_AT_ONCE: Final = 8192
+
+
+class DataDamaged(Exception):
+    """The items of a Batch cannot be read any more."""
+
+    def __init__(self) -> None:
+        super().__init__("its items on the operator's disk are damaged, and predict was not called; submit them again")
 
 
 class LeasedSegment:
@@ -21,23 +30,50 @@ class LeasedSegment:
     def __init__(self, folder: JobFolder, number: int, first: int) -> None:
         self.number = number
         self._first = first
-        with folder.states(number).open("r+b") as states:
-            self.states = mmap.mmap(states.fileno(), 0)
+        states = os.open(folder.states(number), os.O_RDWR)
+        try:
+            self.states = mmap.mmap(states, 0)
+        finally:
+            os.close(states)
+        self._problem: Exception = DataDamaged()
         self._payload = _open(folder.payload(number))
         self._offsets = _open(folder.offsets(number))
         self._size = 0 if self._payload is None else os.fstat(self._payload).st_size
+        self._source: OpenSource | None = None
+        if self._payload is None:
+            self._open_source(folder)
+
+    def _open_source(self, folder: JobFolder) -> None:
+        try:
+            source = OpenSource(folder.source(self.number), folder.offsets(self.number))
+        except SourceChanged as problem:
+            self._note(problem)
+        except (OSError, ValueError):  # the files that are the operator's
+            return
+        else:
+            self._source, self._size = source, source.facts.size - source.facts.base
+            self._note(source.facts.changed)
+
+    def _note(self, problem: SourceChanged) -> None:
+        self._problem = SourceChanged(f"{problem}; predict was not called")
+
+    def problem(self) -> Exception:
+        """Say why there is no payload for a Batch."""
+        return self._problem
 
     def close(self) -> None:
         """Let go of the files."""
         self.states.close()
+        if self._source is not None:
+            self._source.close()
         for file in (self._payload, self._offsets):
             if file is not None:
                 os.close(file)
 
     def batches(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Give number and payload (a JSON array) of the Batches of a Lease, reading a few megabytes at a time.
+        """Give number and payload (a JSON array) of the Batches of a Lease, reading many of them at a time.
 
-        Where the bytes are not those that were written, or cannot be read, the payload is empty.
+        Where the bytes are not those that were written, or cannot be read, the payload is empty; `problem` says why.
         """
         first -= self._first
         end -= self._first
@@ -56,13 +92,24 @@ class LeasedSegment:
         for position in range(len(offsets) - 1):
             begin, end = offsets[position], offsets[position + 1]
             if end > window_start + len(window):
-                # At least this Batch, and all that follow in this piece of the index as far as the window reaches.
-                length = max(end - begin, min(offsets[-1] - begin, _READ_BYTES))
-                window_start, window = begin, _pread(self._payload, min(length, self._size - begin), begin)
+                # At least this Batch, and all that follow in this piece of the index and fit into a window.
+                length = max(end - begin, offsets[bisect_right(offsets, begin + _READ_BYTES) - 1] - begin)
+                window_start, window = begin, self._read_window(min(length, self._size - begin), begin)
             payload = window[begin - window_start : end - window_start]
-            if are_checked and zlib.crc32(payload) != checksums[position]:
+            if self._source is not None:
+                payload = as_payload(payload) if len(payload) == end - begin else b""
+            elif are_checked and zlib.crc32(payload) != checksums[position]:
                 payload = b""
             yield self._first + first + position, payload
+
+    def _read_window(self, length: int, offset: int) -> bytes:
+        if self._source is None:
+            return _pread(self._payload, length, offset)
+        try:
+            return self._source.read(length, offset)
+        except SourceChanged as problem:
+            self._note(problem)
+            return b""
 
     def _numbers(self, first: int, count: int) -> "array[int]":
         """Give so many numbers of the index; fewer where it is cut short."""

@@ -18,17 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cortex.domain.frame import Frame, FrameReader, encode
+from cortex.domain.frame import Frame
 from cortex.domain.silence import BEAT_SECONDS
-from cortex.worker.child import Child, page_of, spawn
-from cortex.worker.forking import State, Template, start_template, template_key
+from cortex.worker.blank import Blank
+from cortex.worker.child import Child, spawn
 from cortex.worker.joblog import BoundedLog
 from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
-from cortex.worker.link import ORPHAN_SECONDS, connect, offer
 from cortex.worker.memory import MemoryLimits, memory_limits
+from cortex.worker.reports import RECONNECT_SECONDS, Reports
 from cortex.worker.stopped import Stopped
+from cortex.worker.templates import Templates, Workers
 
-_RECONNECT_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
 _CLEAR_UP_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 0.01
@@ -36,49 +36,54 @@ _LOOK_SECONDS: Final = 0.2
 """How often it is looked whether a Worker is over its memory limit."""
 
 _READ_BYTES: Final = 1 << 16
+_MOST_IN_PIPE: Final = 1 << 20
 
 
 @dataclass(slots=True)
-class Supervisor:
+class Supervisor(Workers):
     """See the module. Single-threaded: the kernel ties Workers to the thread that started them."""
 
     channel: Path
     name: str
     memory: MemoryLimits
     _children: dict[str, Child] = field(default_factory=dict)
-    _templates: dict[str, Template] = field(default_factory=dict)
-    _keep_warm_seconds: float = 0.0
+    _templates: Templates = field(init=False)
+    _reports: Reports = field(init=False)
     _heartbeat_seconds: float = 0.0
     _stopped: Stopped = field(default_factory=lambda: Stopped(Path("/proc")))
     _beat_at: float = 0.0
-    _unclaimed: dict[int, int] = field(default_factory=dict)  # exit status by pid, of whom no Template has told yet
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
-    _link: socket.socket | None = None
-    _reader: FrameReader = field(default_factory=FrameReader)
     _wakeups: tuple[socket.socket, socket.socket] | None = None
-    _orphan_at: float = 0.0
     _look_at: float = 0.0
     _is_cleared_up: bool = True
     _must_end: bool = False
 
+    def __post_init__(self) -> None:
+        """Begin without any Template, and without an operator."""
+        self._templates = Templates(self._selector, self.memory, self)
+        self._reports = Reports(
+            self.channel, self._selector, self._hello, lambda frame: self._guard(partial(self._obey, frame))
+        )
+
     def run(self) -> None:
         """Serve until the operator says so, or until none comes back."""
         self._watch_child_exits()
-        self._orphan_at = time.monotonic() + ORPHAN_SECONDS
         while not self._must_end:
-            if self._link is None:
-                self._try_to_connect()
-            for key, _ in self._selector.select(self._patience()):
+            if self._reports.is_alone:
+                self._reports.try_to_connect()
+            due_at = self._due_at()
+            patience = None if due_at is None else max(0.0, due_at - time.monotonic())
+            for key, _ in self._selector.select(patience):
                 self._guard(key.data)
-            self._guard(self._keep_deadlines)
-        for template in list(self._templates.values()):
-            self._end_template(template)
+            if due_at is not None and time.monotonic() >= due_at:
+                self._guard(self._keep_deadlines)
+        self._templates.end_all()
         for child in self._children.values():
             child.signal(signal.SIGKILL)
             if child.is_limited and child.pid is not None:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child.pid, 0)  # its group can be removed when it is gone
-            self.memory.dismiss(child.worker)
+            self.memory.dismiss(child.memory_name)
         deadline = time.monotonic() + _CLEAR_UP_SECONDS
         while not self.memory.clear_up() and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_SECONDS)
@@ -90,25 +95,24 @@ class Supervisor:
         except Exception:
             traceback.print_exc()
 
-    def _patience(self) -> float | None:
-        """How long nothing can become due."""
-        now = time.monotonic()
+    def _due_at(self) -> float | None:
+        """Give when something is due, if nothing happens before."""
         due = [
             child.kill_at for child in self._children.values() if child.kill_at is not None and child.pid is not None
         ]
         due += [child.drained_by for child in self._children.values() if child.drained_by is not None]
-        due += [at for at, _ in self._unused_templates()]
-        if not self._is_cleared_up or any(each.is_limited for each in self._who_uses_memory()):
+        due += self._templates.due()
+        if not self._is_cleared_up or self._limited():
             due.append(self._look_at)
-        if self._link is not None or any(child.exit_status is None for child in self._children.values()):
+        if not self._reports.is_alone or any(child.exit_status is None for child in self._children.values()):
             due.append(self._beat_at)
-        if self._link is None:
-            due += [now + _RECONNECT_SECONDS, self._orphan_at]
-        return max(0.0, min(due) - now) if due else None
+        if self._reports.is_alone:
+            due += [time.monotonic() + RECONNECT_SECONDS, self._reports.orphan_at]
+        return min(due) if due else None
 
     def _end_if_alone(self, *_: object) -> None:
         """Leave SIGTERM to the operator: where all processes of a service get it, Workers finish what they are in."""
-        self._must_end |= self._link is None
+        self._must_end |= self._reports.is_alone
 
     def _keep_deadlines(self) -> None:
         now = time.monotonic()
@@ -117,95 +121,60 @@ class Supervisor:
                 child.kill_at = None
                 child.signal(signal.SIGKILL)
             if child.drained_by is not None and now >= child.drained_by:
-                self._close_pipe(child)  # somebody else, started by the Worker, still holds it
-        for at, template in self._unused_templates():
-            if now >= at:
-                self._end_template(template)
+                self._drained(child)  # somebody else, started by the Worker, still holds it
+        self._templates.end_unused(now)
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
             self._end_who_is_over_limit()
-            self._is_cleared_up = self.memory.clear_up()
+        self._is_cleared_up = self.memory.clear_up()
         if now >= self._beat_at:
             self._beat_at = now + BEAT_SECONDS
-            self._beat()
+            self._reports.beat()
             self._end_who_is_stopped()
-        if self._link is None and now >= self._orphan_at:
+        if self._reports.is_alone and now >= self._reports.orphan_at:
             self._must_end = True
 
+    def _limited(self) -> dict[str, int]:
+        """Give who may use only so much memory, by the names by which their memory is known."""
+        children = self._children.values()
+        return {each.memory_name: each.pid for each in children if each.is_limited and each.pid is not None} | (
+            self._templates.limited()
+        )
+
     def _end_who_is_over_limit(self) -> None:
-        children = {child.worker: child.pid for child in self._children.values() if child.is_limited and child.pid}
-        templates = {each.name: each for each in self._templates.values() if each.is_limited}
-        limited = children | {name: template.process.pid for name, template in templates.items()}
-        for name in self.memory.over_limit(limited) if limited else []:
-            # The Workers of a Template become fresh processes, of which each tells what befell it.
-            (templates.get(name) or self._children[name]).kill()
+        limited = self._limited()
+        over = set(self.memory.over_limit(limited)) if limited else set()
+        for child in self._children.values() if over else []:
+            if child.memory_name in over:
+                child.kill()
+        for name in over:
+            self._templates.kill(name)  # its Workers become fresh processes, of which each tells what befell it
 
     def _end_who_is_stopped(self) -> None:
         """Kill who is not let go on in time: a Worker must not hold its Lease, or a Template its Workers, for ever."""
-        templates = {each.name: each for each in self._templates.values() if each.link.fileno() >= 0}
         pids = {child.worker: child.pid for child in self._children.values() if child.pid and child.exit_status is None}
         for name in self._stopped.look_for_dead(pids):
-            self._exited(self._children[name], -signal.SIGKILL)
-        pids |= {name: template.process.pid for name, template in templates.items()}
-        for name in self._stopped.look(pids, seconds=self._heartbeat_seconds):
-            for worker in templates[name].in_fork if name in templates else [name]:
-                self._children[worker].stopped_seconds = self._heartbeat_seconds
-            (templates.get(name) or self._children[name]).kill()
-
-    def _who_uses_memory(self) -> list[Child | Template]:
-        return [*self._children.values(), *self._templates.values()]
+            self._died(self._children[name], -signal.SIGKILL)
+        for name in self._stopped.look(pids | self._templates.pids(), seconds=self._heartbeat_seconds):
+            if child := self._children.get(name):
+                child.stopped_seconds = self._heartbeat_seconds
+                child.kill()
+            else:
+                self._templates.kill(name)
 
     # The operator
 
-    def _try_to_connect(self) -> None:
-        try:
-            link = connect(self.channel)
-            children = [child.describe() for child in self._children.values()]
-            hello = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid(), "beats": True}
-            link.sendall(encode({**hello, "workers": children}))
-        except OSError:
-            return
-        self._link, self._reader = link, FrameReader()
-        self._selector.register(link, selectors.EVENT_READ, self._hear)
-
-    def _tell(self, frame: Frame) -> None:
-        """Tell the operator; if it is away, the next `hello` tells the next one."""
-        if self._link is not None:
-            try:
-                self._link.sendall(encode(frame))
-            except OSError:
-                self._lose_operator()
-
-    def _beat(self) -> None:
-        """Show the operator that this process lives."""
-        if self._link is not None:
-            try:
-                offer(self._link, {"type": "beat", "pid": os.getpid()})
-            except OSError:
-                self._lose_operator()
-
-    def _lose_operator(self) -> None:
-        if self._link is not None:
-            self._selector.unregister(self._link)
-            self._link.close()
-            self._link = None
-            self._orphan_at = time.monotonic() + ORPHAN_SECONDS
-
-    def _hear(self) -> None:
-        try:
-            data = self._link.recv(_READ_BYTES) if self._link else b""
-        except OSError:
-            data = b""
-        if not data:
-            self._lose_operator()
-            return
-        for frame in self._reader.feed(data):
-            self._guard(partial(self._obey, frame))
+    def _hello(self) -> Frame:
+        children = [child.describe() for child in self._children.values()]
+        who = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid(), "beats": True}
+        return {**who, "workers": children}
 
     def _obey(self, frame: Frame) -> None:
         kind = frame["type"]
         if kind == "start":
             self._start(frame)
+        elif kind == "warm_up":
+            self._warm_up(frame)
         elif kind == "stop" and (child := self._children.get(frame["worker"])) and child.exit_status is None:
             self._stop(child, frame["grace_seconds"], at_once=frame["at_once"])
         elif kind == "forget":
@@ -215,111 +184,104 @@ class Supervisor:
 
     # Workers
 
-    def _start(self, frame: Frame) -> None:
-        self._keep_warm_seconds = frame["keep_warm_seconds"]
+    def _accept(self, frame: Frame) -> None:
+        self._templates.keep_warm_seconds = frame["keep_warm_seconds"]
         self._heartbeat_seconds = frame["heartbeat_seconds"]
-        frame["order"]["supervisor_pid"] = os.getpid()
+        frame["order"].update(supervisor_pid=os.getpid(), memory_group=None)
+
+    def _warm_up(self, frame: Frame) -> None:
+        self._accept(frame)
+        with contextlib.suppress(OSError):  # then the first order meets the same, and that is told
+            self._templates.warm_up(frame, frame["count"])
+
+    def _start(self, frame: Frame) -> None:
+        self._accept(frame)
         worker = frame["order"]["worker"]
-        place = frame["place"]
+        try:
+            log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
+        except OSError as error:
+            self._reports.tell(
+                {"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"}
+            )
+            return
+        child = self._children[worker] = Child(frame, log)
         try:
             # What is on a GPU does not survive a fork, so a Worker that has one is a fresh process from the start.
-            template = None if place["devices"] else self._template(frame)
-            log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
-            frame["order"]["memory_group"] = (
-                self.memory.admit(worker, place["mem_bytes"]) if place["mem_bytes"] else None
-            )
-            reading, writing = os.pipe()
+            if frame["place"]["devices"]:
+                self.start_fresh(worker)
+            else:
+                self._templates.start(frame)
         except OSError as error:
-            self.memory.dismiss(worker)
-            self._tell({"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"})
-            return
-        os.set_blocking(reading, False)
-        child = self._children[worker] = Child(worker, log, place, template, reading, page=page_of(frame))
-        self._selector.register(reading, selectors.EVENT_READ, lambda: self._forward(child))
-        if template is None:
+            self._could_not_start(child, error)
+
+    def start_fresh(self, worker: str) -> None:
+        """See Workers."""
+        child = self._children[worker]
+        try:
+            if child.mem_bytes:
+                child.frame["order"]["memory_group"] = self.memory.admit(worker, child.mem_bytes)
+            reading, writing = os.pipe()
             try:
-                self._spawn(frame, writing)
+                os.set_blocking(reading, False)
+                self._listen_to(child, reading)
+                child.pid = spawn(child.frame, writing)
             finally:
                 os.close(writing)
-        else:
-            template.start(frame, writing)
-
-    def _template(self, frame: Frame) -> Template:
-        key = template_key(frame)
-        if key not in self._templates:
-            name, mem_bytes = f"template-{os.urandom(4).hex()}", frame["place"]["mem_bytes"]
-            group = self.memory.admit(name, mem_bytes) if mem_bytes else None
-            try:
-                template = start_template(
-                    frame, name=name, memory_group=group, forked=self._runs, spawn=self._spawn, lost=self._lost
-                )
-            except OSError:
-                self.memory.dismiss(name)
-                raise
-            self._templates[key] = template
-            self._selector.register(template.link, selectors.EVENT_READ, lambda: self._hear_template(template))
-        return self._templates[key]
-
-    def _hear_template(self, template: Template) -> None:
-        if template.link.fileno() >= 0 and not template.hear():  # it may have been ended in this very round
-            self._close_template(template)
-        if not self._is_any_forking():
-            self._unclaimed.clear()
-
-    def _unused_templates(self) -> list[tuple[float, Template]]:
-        """Give the Templates that no Worker needs, each with when it is to end."""
-        templates = self._templates.values()
-        return [(at + self._keep_warm_seconds, each) for each in templates if (at := each.unused_since) is not None]
-
-    def _is_any_forking(self) -> bool:
-        return any(template.in_fork for template in self._templates.values())
-
-    def _end_template(self, template: Template) -> None:
-        self._templates = {key: other for key, other in self._templates.items() if other is not template}
-        self._close_template(template)
-
-    def _close_template(self, template: Template) -> None:
-        with contextlib.suppress(KeyError, ValueError):  # it has hung up already
-            self._selector.unregister(template.link)
-        template.end()
-        self.memory.dismiss(template.name)
-        self._is_cleared_up = self.memory.clear_up()
-
-    def _spawn(self, frame: Frame, pipe: int) -> None:
-        """Start a Worker as a fresh process."""
-        worker = frame["order"]["worker"]
-        try:
-            pid = spawn(frame, pipe)
         except OSError as error:
-            print(f"a worker could not be started: {error}", file=sys.stderr)  # noqa: T201 - the supervisor's log
-            self._lost(worker)
+            self._could_not_start(child, error)
         else:
-            self._runs(worker, pid)
+            self._runs(child)
 
-    def _lost(self, worker: str) -> None:
-        """A Worker could not be started, or its Template has died before it could tell: it gets no Lease."""
-        if child := self._children.get(worker):
-            self._exited(child, 127)
+    def _could_not_start(self, child: Child, error: OSError) -> None:
+        print(f"a worker could not be started: {error}", file=sys.stderr)  # noqa: T201 - the supervisor's log
+        child.error = f"could not start: {error}"
+        self._exited(child, 127)
 
-    def _runs(self, worker: str, pid: int) -> None:
-        child = self._children.get(worker)
-        if child is None or child.exit_status is not None:
-            return
-        child.pid = pid
+    def _listen_to(self, child: Child, pipe: int) -> None:
+        child.pipe = pipe
+        # Twice: often it has said its last word.
+        self._selector.register(pipe, selectors.EVENT_READ, lambda: self._forward(child) and self._forward(child))
+
+    def log_import(self, worker: str, printed: bytes) -> None:
+        """See Workers."""
+        self._children[worker].write_log(printed)
+
+    def give_blank(self, worker: str, blank: Blank) -> None:
+        """See Workers."""
+        child = self._children[worker]
+        child.blank, child.pid = blank, blank.pid
+        self._listen_to(child, blank.pipe)
+
+    def blank_born(self, worker: str) -> None:
+        """See Workers."""
+        child = self._children[worker]
+        if child.blank is not None:
+            child.pid = child.blank.pid
         if child.is_interrupted:  # it was stopped while it was being forked
             child.interrupt()
-        self._tell({"type": "started", "worker": worker, "pid": pid})
-        if pid in self._unclaimed:
-            self._exited(child, self._unclaimed.pop(pid))
+
+    def lose_blank(self, worker: str) -> None:
+        """See Workers. Who is to end need not begin."""
+        child = self._children[worker]
+        if child.is_to_end:
+            self._exited(child, 0)
+            return
+        if child.blank is not None:
+            self.memory.dismiss(child.blank.name)
+        self._hang_up(child)
+        child.blank = child.pid = child.stopped_seconds = None
+        self.start_fresh(worker)
+
+    def _runs(self, child: Child) -> None:
+        child.is_running = True
+        self._reports.tell({"type": "started", "worker": child.worker, "pid": child.pid})
 
     def _stop(self, child: Child, grace_seconds: float, *, at_once: bool) -> None:
         """Let a Worker end in its own time until the grace is over; `at_once` also interrupts what it is doing."""
-        template = child.template
-        if child.pid is None and template is not None and template.withdraw(child.worker):
+        if child.pid is None and self._templates.withdraw(child.worker):
             self._exited(child, 0)
-            if not template.waiting and template.state is State.IMPORTING:
-                self._end_template(template)  # nobody waits for an import that may never end
             return
+        child.is_to_end = True
         child.kill_at = time.monotonic() + grace_seconds
         if at_once:
             child.interrupt()
@@ -333,21 +295,32 @@ class Supervisor:
         except BlockingIOError:
             return False
         if data:
-            child.log.write(data)
+            if child.is_blank:
+                self._runs(child)
+            child.write_log(data)
+        elif child.is_blank:
+            self._hang_up(child)  # its death will tell
         else:
-            self._close_pipe(child)
+            self._drained(child)
         return bool(data)
 
-    def _close_pipe(self, child: Child) -> None:
+    def _drained(self, child: Child) -> None:
+        """Whatever a Worker will be heard to have printed is in the log."""
         child.drained_by = None
-        if child.pipe is None:
+        if child.is_drained:
             return
-        self._selector.unregister(child.pipe)
-        os.close(child.pipe)
-        child.pipe = None
-        child.log.close()
-        self._tell({"type": "drained", "worker": child.worker})
+        child.is_drained = True
+        self._hang_up(child)
+        child.close_log()
+        self._reports.tell({"type": "drained", "worker": child.worker})
         self._tell_if_over(child)
+        self._templates.rest(child.worker)
+
+    def _hang_up(self, child: Child) -> None:
+        if child.pipe is not None:
+            self._selector.unregister(child.pipe)
+            os.close(child.pipe)
+            child.pipe = None
 
     def _watch_child_exits(self) -> None:
         reading, writing = self._wakeups = socket.socketpair()
@@ -361,32 +334,48 @@ class Supervisor:
     def _reap(self, wakeups: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             wakeups.recv(_READ_BYTES)
-        by_pid = {child.pid: child for child in self._children.values() if child.exit_status is None}
+        statuses: dict[int, int] = {}
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = found[0], os.waitstatus_to_exitcode(found[1])
-                if pid in by_pid:
-                    self._exited(by_pid[pid], status)
-                elif self._is_any_forking():
-                    self._unclaimed[pid] = status
+                statuses[found[0]] = os.waitstatus_to_exitcode(found[1])
+        self._templates.hear_unborn()
+        by_pid = {child.pid: child for child in self._children.values() if child.exit_status is None}
+        for pid, status in statuses.items():
+            if pid in by_pid:
+                self._guard(partial(self._died, by_pid[pid], status))
+            else:
+                self._templates.died(pid)
+
+    def _died(self, child: Child, status: int) -> None:
+        """A process has died; unless it was a blank that has not printed anything, it was this Worker."""
+        if child.is_blank:
+            self._forward(child)  # it may have printed just before
+        if child.is_blank:
+            self.lose_blank(child.worker)
+        else:
+            self._exited(child, status)
 
     def _exited(self, child: Child, status: int) -> None:
+        was_drained = child.is_drained
         child.exit_status = status
         child.kill_at = None
         child.signal(signal.SIGKILL)  # what it started and left behind
-        child.is_out_of_memory = status != 0 and self.memory.has_run_out(child.worker)
-        self.memory.dismiss(child.worker)
-        self._is_cleared_up = self.memory.clear_up()
-        if child.template is not None:
-            child.template.forget(child.worker)
+        child.is_out_of_memory = status != 0 and self.memory.has_run_out(child.memory_name)
+        self.memory.dismiss(child.memory_name)
         child.drained_by = time.monotonic() + _DRAIN_SECONDS
-        while self._forward(child):
-            continue
-        self._tell_if_over(child)
+        for _ in range(_MOST_IN_PIPE // _READ_BYTES):  # whoever has printed more than that is somebody else
+            if not self._forward(child):
+                break
+        if child.pipe is None:
+            self._drained(child)
+        if was_drained:
+            self._tell_if_over(child)
+        self._templates.rest(child.worker)
+        self._templates.forget(child.worker)
 
     def _tell_if_over(self, child: Child) -> None:
         if child.is_over:
-            self._tell({"type": "exited", **child.describe()})
+            self._reports.tell({"type": "exited", **child.describe()})
 
 
 def main() -> int:

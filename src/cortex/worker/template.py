@@ -1,7 +1,15 @@
 """The process from which Workers are forked: it has imported the predictor's module, once for all of them.
 
 It constructs no predictor and starts nothing itself. Whatever a module can do that does not survive a fork, such as
-threads of its own or a GPU context, is found out before the first Worker: then each is started as a fresh process.
+threads of its own or a GPU context, is found out before the first fork: then each Worker is started as a fresh process.
+
+It forks blanks, on request: processes that wait to be told which Worker to be (see worker.blank). Each gets its own
+end of a socket and of a pipe, and closes what is another's. It leaves the Template's session and memory group for its
+own, gets the supervisor for its parent, is killed by the kernel when that ends, and says that it is born. Then it
+waits, and ends if nobody is at the other end of its socket any more. Nothing of a Job is in it before its order comes.
+
+What a Worker does to begin costs little in itself: most of it is the copying of pages that it shares with the Template,
+one by one, as they are written to. So whatever is the same for all Workers is done here, before they are forked.
 """
 
 import gc
@@ -9,23 +17,47 @@ import json
 import os
 import socket
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from cortex.domain.frame import FrameReader, encode
+from cortex.domain.frame import Frame, FrameReader, encode
 from cortex.predictor import load
 from cortex.worker.kernel import die_with_parent, join_group, name_process
-from cortex.worker.life import enter_project, live
+from cortex.worker.life import end_with, enter_project, live
+from cortex.worker.output import Output
+from cortex.worker.termination import Termination
 
 _READ_BYTES: Final = 1 << 16
 _MAX_FDS: Final = 64
+_MINDS_FORKS: Final = frozenset({"jemalloc_bg_thd"})
+"""Threads that are not missing in a fork, by their names: what has started them, starts them there when it must.
+
+jemalloc comes with pyarrow, and that with pandas: see its `background_thread_postfork_child`.
+"""
 
 PredictorClass = type[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A blank that is to be forked, and what it is to have for itself."""
+
+    link: int
+    pipe: int
+    memory_group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What all Workers share until they write to it."""
+
+    predictor_class: PredictorClass
+    output: Output
+    termination: Termination
 
 
 def main() -> int:
@@ -36,49 +68,51 @@ def main() -> int:
     die_with_parent()
     if setup["memory_group"] is not None:
         join_group(setup["memory_group"])  # what the import takes counts; Workers leave it for groups of their own
-    printed, predictor_class = _import(setup)
+    if "supervisor_pid" not in setup:  # it has outlived an earlier version of cortex, and asks in another way
+        link.sendall(encode({"type": "ready", "can_fork": False}))
+        return 0
+    predictor_class = _import(setup)
     if predictor_class is None or not _can_fork():
         link.sendall(encode({"type": "ready", "can_fork": False}))
         return 0
+    prepared = _Prepared(predictor_class, _prepare_output(), Termination())
     gc.freeze()  # what is there now stays shared with the Workers
     link.sendall(encode({"type": "ready", "can_fork": True}))
-    reader, pipes = FrameReader(), []
-    while True:
-        data, fds, _, _ = socket.recv_fds(link, _READ_BYTES, _MAX_FDS)
-        if not data:
-            return 0
-        pipes += fds
-        for frame in reader.feed(data):
-            pipe = pipes.pop(0)
-            while printed:  # before the Worker, which may be stopped before it says a word
-                printed = printed[os.write(pipe, printed) :]
-            pid = _fork(partial(_become, [link.fileno(), *pipes], frame["order"], pipe, predictor_class))
-            os.close(pipe)
-            link.sendall(encode({"type": "forked", "worker": frame["order"]["worker"], "pid": pid}))
+    reader = FrameReader()
+    while requests := _receive(link, reader):
+        _fork(requests, link.fileno(), setup["supervisor_pid"], prepared)
+    return 0
 
 
-def _import(setup: dict[str, Any]) -> tuple[bytes, PredictorClass | None]:
-    """Import the predictor's module; give what that printed, for the log of the first Job, and the class.
+def _import(setup: dict[str, Any]) -> PredictorClass | None:
+    """Import the predictor's module; give the class. What it prints goes where the supervisor keeps it.
 
-    If it raises, nothing is printed: a fresh Worker will meet the same, and tell.
+    If it raises, a fresh Worker will meet the same, and tell.
     """
-    with tempfile.TemporaryFile() as output:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
-        try:
-            enter_project(setup["project"], setup["python_path"])
-            predictor_class = load(setup["predictor_path"])
-        except BaseException:
-            return b"", None
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        output.seek(0)
-        printed = output.read()
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    return printed, predictor_class
+    try:
+        enter_project(setup["project"], setup["python_path"])
+        return load(setup["predictor_path"])
+    except BaseException:
+        return None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os.close(null)
+
+
+def _prepare_output() -> Output:
+    """Give an Output that has written a line already. It is made for a pipe, which each Worker will put there."""
+    null, (reading, writing) = os.dup(1), os.pipe()
+    os.dup2(writing, 1)
+    output = Output()
+    output.log("")
+    os.dup2(null, 1)
+    for file in (null, reading, writing):
+        os.close(file)
+    return output
 
 
 def _can_fork() -> bool:
@@ -89,8 +123,10 @@ def _can_fork() -> bool:
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
         return False
-    os.waitpid(_fork_once(lambda: None), 0)
-    return len(list(tasks.iterdir())) == 1
+    if len(list(tasks.iterdir())) > 1:
+        os.waitpid(_fork_once(lambda: None), 0)
+    names = [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()]
+    return sum(name not in _MINDS_FORKS for name in names) == 1
 
 
 def _fork_once(run: Callable[[], None]) -> int:
@@ -103,54 +139,81 @@ def _fork_once(run: Callable[[], None]) -> int:
     return pid
 
 
-def _fork(run: Callable[[int], None]) -> int:
-    """Fork a grandchild and give its id: its parent, whose id it gets, ends at once, and the supervisor adopts it."""
-    reading, writing = os.pipe()
+def _receive(link: socket.socket, reader: FrameReader) -> Sequence[_Request]:
+    """Wait until blanks are asked for; give all that are by now, or none once the supervisor has hung up."""
+    requests: list[_Request] = []
+    while True:
+        link.setblocking(not requests)
+        try:
+            data, files, _, _ = socket.recv_fds(link, _READ_BYTES, _MAX_FDS)
+        except BlockingIOError:
+            return requests
+        if not data:
+            return []
+        requests += [_Request(files.pop(0), files.pop(0), frame["memory_group"]) for frame in reader.feed(data)]
+
+
+def _fork(requests: Sequence[_Request], link: int, supervisor: int, prepared: _Prepared) -> None:
+    """Fork blanks as grandchildren: their parent, which they share, ends at once, and the supervisor adopts them."""
 
     def fork_again() -> None:
         between = os.getpid()
-
-        def run_alone() -> None:
-            os.close(reading)
-            os.close(writing)
-            run(between)
-
-        os.write(writing, str(_fork_once(run_alone)).encode())
+        for request in requests:
+            others = [link, *(file for each in requests if each is not request for file in (each.link, each.pipe))]
+            if os.fork() == 0:
+                _be_blank(request, others, between, supervisor, prepared)
 
     parent = _fork_once(fork_again)
-    os.close(writing)
-    pid = int(os.read(reading, _READ_BYTES))
-    os.close(reading)
+    for request in requests:
+        os.close(request.link)
+        os.close(request.pipe)
     os.waitpid(parent, 0)
-    return pid
 
 
-def _become(
-    others: list[int],
-    order: dict[str, Any],
-    pipe: int,
-    predictor_class: PredictorClass,
-    between: int,
-) -> None:
-    """Be the Worker of this order, from its first to its last breath, and hold nothing that is another's."""
-    for file in others:
-        os.close(file)
-    os.setsid()
-    for stream in (1, 2):
-        os.dup2(pipe, stream)
-    os.close(pipe)
-    while os.getppid() == between:  # it ends within microseconds
-        time.sleep(0.0001)
+def _be_blank(request: _Request, others: Sequence[int], between: int, supervisor: int, prepared: _Prepared) -> NoReturn:
+    """Be a blank, and then the Worker of its order, from its first to its last breath."""
+    try:
+        order = _wait_for_order(request, others, between, supervisor)
+    except BaseException:  # whatever it is, it is no Worker's: the supervisor sees that nothing was printed
+        order = None
+    if order is None:
+        os._exit(0)
     code = 1
     try:
-        _seed_anew()
-        code = live(order, lambda: predictor_class)
+        code = live(order, lambda: prepared.predictor_class, prepared.output, prepared.termination)
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()
     finally:
         os._exit(code)
+
+
+def _wait_for_order(request: _Request, others: Sequence[int], between: int, supervisor: int) -> Frame | None:
+    """Make a process that nothing of a Job is in yet, and wait for its order; None when nobody is there to give one."""
+    for file in others:
+        os.close(file)
+    os.setsid()
+    name_process("cortex-blank")
+    for stream in (1, 2):
+        os.dup2(request.pipe, stream)
+    os.close(request.pipe)
+    if request.memory_group is not None:
+        join_group(request.memory_group)
+    _seed_anew()
+    while os.getppid() == between:  # it ends once it has forked the last
+        time.sleep(0.0001)
+    end_with(supervisor)
+    os.write(request.link, encode({"type": "born", "pid": os.getpid()}))
+    reader, frames = FrameReader(), list[Frame]()
+    while not frames:
+        data = os.read(request.link, _READ_BYTES)
+        if not data:
+            return None
+        frames = reader.feed(data)
+    os.close(request.link)
+    order: Frame = frames[0]["order"]
+    return order
 
 
 def _seed_anew() -> None:

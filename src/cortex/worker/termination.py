@@ -6,44 +6,34 @@ they are in, so they must not die of that signal themselves. A supervisor that m
 
 import os
 import signal
-from functools import partial
-from pathlib import Path
 from types import FrameType
-from typing import Final
 
 from cortex.domain.batch import Page
 
-_IS_TO_END: Final = (1).to_bytes(8, "little")
 
+class Termination:
+    """Has this process, and what is forked from it, die of SIGTERM as ever until it is a Worker.
 
-def say_that_it_is_meant(page: Path) -> None:
-    """Have the Worker of this page heed SIGTERM from now on. Raises OSError."""
-    file = os.open(page, os.O_WRONLY)
-    try:
-        os.pwrite(file, _IS_TO_END, 8 * Page.IS_TO_END)
-    finally:
-        os.close(file)
-
-
-def heed_the_supervisor_alone(page: memoryview) -> None:
-    """Die of SIGTERM only where the page says that it is meant.
-
-    What this process starts is as mortal as ever: libraries end their own helpers by SIGTERM. A handler that the
+    What a Worker starts is as mortal as ever: libraries end their own helpers by SIGTERM. A handler that the
     predictor's module has set stays, and one that it sets later replaces this one.
     """
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return
-    worker = os.getpid()
 
-    def heed(number: int, _: FrameType | None) -> None:
-        if page[Page.IS_TO_END] or os.getpid() != worker:
+    def __init__(self) -> None:
+        self._worker = 0
+        self._page: memoryview | None = None
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._heed)
+            os.register_at_fork(after_in_child=self._be_mortal)
+
+    def heed_the_supervisor_alone(self, page: memoryview) -> None:
+        """Be a Worker: die of SIGTERM only where the page says that it is meant."""
+        self._worker, self._page = os.getpid(), page
+
+    def _heed(self, number: int, _: FrameType | None) -> None:
+        if self._page is None or self._page[Page.IS_TO_END] or os.getpid() != self._worker:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    signal.signal(signal.SIGTERM, heed)
-    os.register_at_fork(after_in_child=partial(_be_mortal, heed))
-
-
-def _be_mortal(heed: object) -> None:
-    if signal.getsignal(signal.SIGTERM) is heed:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def _be_mortal(self) -> None:
+        if self._page is not None and signal.getsignal(signal.SIGTERM) == self._heed:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

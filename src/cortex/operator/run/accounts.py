@@ -99,7 +99,7 @@ class Accounts:
 
     def given_up(self, batch: int) -> Death | None:
         """Give the account that ends a Batch as a whole, if one does; what is split, its Worker ends."""
-        account = next((death for death in self._accounts(batch) if death.part == self._roots(batch)[0]), None)
+        account = self._deaths.get(batch, {}).get(self._roots(batch)[0])
         if account is None or self._is_split(batch):
             return None
         is_out_of_time = account.timeouts > 0 and self._has_used_up(batch)

@@ -10,8 +10,9 @@ from cortex.domain.isolation import MAX_DEATHS, Death, DeathKind, Part
 from cortex.domain.job import Counts, Job
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace
+from cortex.domain.timing import Timer
 from cortex.operator.run.accounts import Accounts
-from cortex.operator.run.backoff import Backoff, Timer
+from cortex.operator.run.backoff import Backoff
 from cortex.operator.run.batch_watch import BatchWatch
 from cortex.operator.run.dispatch import Dispatch
 from cortex.operator.run.surroundings import Surroundings

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Timer = Callable[[float, Callable[[], None]], Callable[[], None]]
+from cortex.domain.timing import Timer
 
 
 @dataclass(slots=True, kw_only=True)

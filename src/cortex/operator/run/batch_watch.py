@@ -6,7 +6,7 @@ from typing import Final
 
 from cortex.domain.batch import BatchState
 from cortex.domain.layout import JobFolder
-from cortex.operator.run.backoff import Timer
+from cortex.domain.timing import Timer
 from cortex.operator.run.dispatch import Dispatch
 from cortex.storage.pages import PageContent, read_page
 

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Engine
-from cortex.operator.run.workers import Phase, RollCall, WorkerSetup, WorkerView, count_workers
+from cortex.operator.run.roster import Roster
+from cortex.operator.run.workers import Phase, RollCall, WorkerSetup, WorkerView, count_waiting
 from cortex.storage.pages import create_page, remove_empty_page
 
 
@@ -20,7 +21,7 @@ class Crew:
     folder: JobFolder
     engine: Engine
     setup: WorkerSetup | None = None  # set when the environment is ready
-    views: dict[str, WorkerView] = field(default_factory=dict)
+    roster: Roster = field(default_factory=Roster)
     succeeded: int = 0
     failed: int = 0
     _short_since_ns: int = 0  # since when Workers could have been ordered, had the machine been larger
@@ -30,6 +31,11 @@ class Crew:
         """Make it possible to order Workers."""
         setup.write(self.folder)
         self.setup, self._short_since_ns = setup, now_ns
+
+    @property
+    def views(self) -> dict[str, WorkerView]:
+        """The Workers that are not known to be gone."""
+        return self.roster.views
 
     @property
     def wanted(self) -> int:
@@ -43,17 +49,19 @@ class Crew:
         for _ in range(count):
             worker = f"{self.job.id}-{os.urandom(4).hex()}"
             create_page(self.folder, worker)
-            self.views[worker] = WorkerView(ordered_at_ns=now_ns)
+            self.roster.add(worker, WorkerView(ordered_at_ns=now_ns))
             self.engine.start(self.setup.order(worker, self.job, self.folder))
 
-    def release(self, *, keep: Collection[str] = (), at_once: bool, message: str = "") -> None:
-        """Let Workers end, but for some: by themselves, or at once if that is said or they have not even begun."""
+    def release(self, workers: Iterable[str], *, at_once: bool, message: str = "") -> None:
+        """Let Workers end: by themselves, or at once if that is said or they have not even begun."""
         self._is_complete = True
-        for worker, view in list(self.views.items()):
-            if view.phase is Phase.RELEASED or worker in keep:
+        for worker in workers:
+            view = self.views[worker]
+            if view.phase is Phase.RELEASED:
                 continue
             can_end_by_itself = view.phase is Phase.READY and not at_once
             view.phase = Phase.RELEASED
+            self.roster.changed(worker)
             if can_end_by_itself and view.connection is not None:
                 view.connection.send({"type": "finish", "message": message})
             self.engine.stop(worker, at_once=not can_end_by_itself)
@@ -64,7 +72,7 @@ class Crew:
 
     def lose(self, worker: str) -> WorkerView:
         """Count a Worker that is gone, unless it was let go before it had a process, and give what was known of it."""
-        view = self.views.pop(worker)
+        view = self.roster.remove(worker)
         remove_empty_page(self.folder, worker)  # most have one where many have waited and few got a place
         if view.phase is not Phase.RELEASED:
             self.failed += 1
@@ -73,19 +81,21 @@ class Crew:
         return view
 
     def roll_call(self, *, now_ns: int) -> RollCall:
-        """Tell how far the Workers are."""
-        waiting = self._ordered_but_waiting()
-        placed = [view for worker, view in self.views.items() if worker not in waiting]
-        since_ns = Counter(view.ordered_at_ns for view in waiting.values())
+        """Tell how far the Workers are. Its cost is that of those that wait for a place, and not of all."""
+        roster = self.roster
+        waiting = [worker for worker in roster.pending if not self.engine.has_place(worker)]
+        since_ns = Counter(self.views[worker].ordered_at_ns for worker in waiting)
         since_ns[self._short_since_ns] += self._not_ordered
-        counts = count_workers(
-            placed,
-            preparing=max(0, self.job.workers - len(self.views)) if self.setup is None else 0,
-            waiting_since_ns=since_ns,
-            now_ns=now_ns,
-            succeeded=self.succeeded,
-            failed=self.failed,
-        )
+        pending, stalled = count_waiting(since_ns, now_ns=now_ns)
+        preparing = max(0, self.job.workers - len(self.views)) if self.setup is None else 0
+        counts = {
+            "pending": preparing + pending,
+            "initializing": len(roster.pending) - len(waiting) + roster.phases[Phase.INITIALIZING],
+            "running": roster.phases[Phase.READY],
+            "succeeded": self.succeeded + roster.ending,
+            "failed": self.failed,
+            "stalled": stalled,
+        }
         return RollCall(counts=counts, shortage=self._shortage(len(waiting) + self._not_ordered))
 
     def _shortage(self, waiting: int) -> str | None:
@@ -93,13 +103,6 @@ class Crew:
             return None
         verb = "waits" if waiting == 1 else "wait"
         return f"{waiting} of {self.job.workers} workers {verb} for compute: {self.engine.shortage(self.setup.needs)}"
-
-    def _ordered_but_waiting(self) -> dict[str, WorkerView]:
-        return {
-            worker: view
-            for worker, view in self.views.items()
-            if view.phase is Phase.PENDING and not self.engine.has_place(worker)
-        }
 
     @property
     def _not_ordered(self) -> int:

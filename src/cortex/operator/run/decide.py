@@ -1,12 +1,8 @@
 """What to do next for a running Job: facts in, actions out."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from cortex.domain.job import JobStatus
-
-MAX_FAILURES_IN_ROW: Final = 3
-"""After this many Workers in a row that ended without having been in a Batch, no other is started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +13,8 @@ class Facts:
     can_start: bool  # the environment is ready
     workers_wanted: int
     starting: int  # Workers without a predictor yet
-    ready: tuple[str, ...]  # Workers with a live predictor
+    ready: int  # Workers with a live predictor
+    first_ready: str | None  # who of them is to do what one does
     live: int  # Workers of which anything may still come, released ones included
     all_ended: bool  # no Batch is open
     has_hook: bool | None  # None: no Worker has told yet
@@ -73,14 +70,14 @@ def decide(facts: Facts) -> list[Action]:
     if not facts.all_ended:
         if cannot_start:
             return _wind_up(facts)
-        missing = facts.workers_wanted - facts.starting - len(facts.ready)
+        missing = facts.workers_wanted - facts.starting - facts.ready
         return [StartWorkers(missing)] if missing > 0 and not facts.is_hopeless else []
     if facts.hook_is_over or facts.has_hook is False or cannot_start:
         return _wind_up(facts)
     if facts.hook_was_started:
         return []
-    if facts.ready:
-        return [StartHook(facts.ready[0])]
+    if facts.first_ready is not None:
+        return [StartHook(facts.first_ready)]
     return [StartWorkers(1)] if facts.starting == 0 else []
 
 
@@ -90,9 +87,9 @@ def _wind_up(facts: Facts) -> list[Action]:
         return [End()]
     if facts.unreleased == 0:
         return []
-    if facts.ready and facts.status is not JobStatus.STOPPING:
+    if facts.first_ready is not None and facts.status is not JobStatus.STOPPING:
         if facts.unreleased > 1:
-            return [ReleaseWorkers(keep=facts.ready[0])]
+            return [ReleaseWorkers(keep=facts.first_ready)]
         if facts.live > 1:
             return []
     return [ReleaseWorkers()]

@@ -9,10 +9,14 @@ The promises:
 - A Batch whose Worker died in it, or that has had an attempt, is leased alone from then on.
 """
 
+import random
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from heapq import nlargest
+from operator import itemgetter
+from typing import Final
 
 from cortex.domain.batch import BatchState
 from cortex.domain.frame import Frame
@@ -23,6 +27,9 @@ from cortex.operator.run.singles import Singles
 from cortex.operator.run.tally import Tally
 from cortex.storage.pages import read_page, write_lease, write_limit
 from cortex.storage.segments import States
+
+_MOST_PAGES_READ: Final = 128
+"""Of Workers that may hold what others could do; there is a new choice every few milliseconds."""
 
 
 class LeaseLost(Exception):
@@ -72,6 +79,7 @@ class Dispatch:
 
     def fill(self) -> None:
         """Queue every open Batch that no Lease covers and that does not wait, and nothing else."""
+        self._tally.begin()
         self._queue.clear()
         self._queued = 0
         self._singles.clear()
@@ -92,6 +100,7 @@ class Dispatch:
         end = max(page.limit, 0 if page.current is None else page.current + 1)
         if page.token and page.first < end:
             segment = self._states_of(page.first).segment.number
+            self._tally.touch(segment)
             self._leases[worker] = Lease(token=page.token, worker=worker, segment=segment, first=page.first, end=end)
 
     def held_by(self, worker: str) -> Lease | None:
@@ -111,6 +120,7 @@ class Dispatch:
         lease = Lease(token=self._next_token(), worker=worker, segment=segment.number, first=first, end=end)
         write_lease(self._folder, worker, token=lease.token, first=first, limit=end)
         # Nothing fails from here on: what could not be written was not leased.
+        self._tally.touch(segment.number)
         if first in self._singles:
             self._singles.remove(first)
         else:
@@ -189,18 +199,25 @@ class Dispatch:
 
     def give_up(self, batch: int) -> None:
         """End a Batch that is queued alone as given up."""
-        self._states_of(batch).store(batch, BatchState.GIVEN_UP)
+        states = self._states_of(batch)
+        self._tally.touch(states.segment.number)
+        states.store(batch, BatchState.GIVEN_UP)
         self._singles.remove(batch)
 
     def state(self, batch: int) -> BatchState:
         """Give how a Batch stands."""
         return BatchState(self._states_of(batch).read(batch, batch + 1)[0])
 
-    def largest_unstarted(self) -> Lease | None:
-        """Give the Lease with the most Batches that its holder has not begun; None when there are none."""
-        unstarted = [(self._unstarted(lease), lease) for lease in self._leases.values() if lease.count > 1]
-        most, lease = max(unstarted, key=lambda pair: pair[0], default=(0, None))
-        return lease if most > 0 else None
+    def unstarted(self, most: int) -> list[Lease]:
+        """Give the Leases with the most Batches that their holders have not begun, at most so many of them.
+
+        Where there are thousands, these are the first among some that are chosen by chance: each is a page to read.
+        """
+        leases = [lease for lease in self._leases.values() if lease.count > 1]
+        if len(leases) > _MOST_PAGES_READ:
+            leases = random.sample(leases, _MOST_PAGES_READ)
+        counted = [(count, lease) for lease in leases if (count := self._unstarted(lease)) > 0]
+        return [lease for _, lease in nlargest(most, counted, key=itemgetter(0))]
 
     def _unstarted(self, lease: Lease) -> int:
         current = read_page(self._folder, lease.worker).current

@@ -1,51 +1,69 @@
-"""Who gets the next Lease of a Job, and what happens when one Worker holds what others could do."""
+"""Who gets the next Lease of a Job, and what happens when some Workers hold what others could do."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from cortex.domain.lease import TARGET_SECONDS, Lease
+from cortex.domain.lease import Lease
+from cortex.domain.timing import Timer
 from cortex.operator.run.attempts import Attempts
 from cortex.operator.run.workers import Connection, WorkerView
+
+_PATIENCE_SECONDS: Final = 0.01
+"""How long Workers go without a Lease before others give some up: at the end of a Job, most Leases are shorter."""
 
 _SETTLE_SECONDS: Final = 0.005
 """Long enough for a Worker to name on its page the Batch that it has begun."""
 
+_MOST_AT_ONCE: Final = 32
+"""How many Leases are cut short in one go: each costs the operator about as much as a new one."""
+
 
 @dataclass(slots=True)
 class Feeder:
-    """Leases to Workers that wait; where nothing is left to lease, it sees to it that no one hoards."""
+    """Leases to Workers that wait; where nothing is left to lease, it sees to it that no one hoards.
+
+    It touches those that have nothing to do, and never looks at all Workers.
+    """
 
     attempts: Attempts
     workers: Mapping[str, WorkerView]
     may_lease: Callable[[], bool]
-    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
-    _is_hungry: bool = False
+    call_later: Timer
+    _idle: dict[str, None] = field(default_factory=dict)  # the first one was offered first; some may be gone
     _is_watching: bool = False
 
-    def feed_one(self, worker: str) -> None:
-        """Lease to one Worker that has just ended its Lease, and to others if that has left something for them."""
-        self._feed(self.workers if self._is_hungry and self.attempts.dispatch.queued else [worker])
+    def offer(self, worker: str) -> None:
+        """Take notice of a Worker that may have become free: it can be told what to do, or its Lease has ended."""
+        self._idle[worker] = None
 
-    def feed_all(self) -> None:
-        """Lease to every Worker that waits."""
-        self._feed(self.workers)
+    def idle(self) -> list[str]:
+        """Give the Workers that can be told what to do and hold no Lease."""
+        for worker in [worker for worker in self._idle if not self._is_idle(worker)]:
+            del self._idle[worker]
+        return list(self._idle)
 
-    def _feed(self, workers: Iterable[str]) -> None:
+    def feed(self) -> None:
+        """Lease to the Workers that wait, as far as there is something to lease."""
         if not self.may_lease():
             return
-        self._is_hungry = False
-        for worker in workers:
-            view = self.workers[worker]
-            if view.is_waiting and self.attempts.dispatch.held_by(worker) is None:
-                lease = self.attempts.dispatch.lease(worker)
-                if lease is None:
-                    self._is_hungry = True
-                elif view.connection is not None:
-                    self._tell(worker, view.connection, lease)
-        if self._is_hungry and not self.attempts.dispatch.is_done and not self._is_watching:
+        while self._idle and self.attempts.dispatch.queued:
+            worker = next(iter(self._idle))
+            if self._is_idle(worker):
+                self._lease(worker)
+            self._idle.pop(worker)
+        if self._idle and not self.attempts.dispatch.is_done and not self._is_watching:
             self._is_watching = True
-            self.call_later(TARGET_SECONDS, self._take_back)
+            self.call_later(_PATIENCE_SECONDS, self._take_back)
+
+    def _is_idle(self, worker: str) -> bool:
+        view = self.workers.get(worker)
+        return view is not None and view.is_waiting and self.attempts.dispatch.held_by(worker) is None
+
+    def _lease(self, worker: str) -> None:
+        lease, connection = self.attempts.dispatch.lease(worker), self.workers[worker].connection
+        if lease is not None and connection is not None:
+            self._tell(worker, connection, lease)
 
     def _tell(self, worker: str, connection: Connection, lease: Lease) -> None:
         try:
@@ -56,15 +74,17 @@ class Feeder:
         connection.send(frame)
 
     def _take_back(self) -> None:
-        """Take what has not begun from the Worker with the most of it: somebody has waited as long as a Lease is."""
+        """Take what has not begun from the Workers with the most of it: as many as there are without any."""
         self._is_watching = False
-        hoarded = self.attempts.dispatch.largest_unstarted() if self._is_hungry else None
-        if hoarded is None:
-            return
-        self.attempts.dispatch.take_back(hoarded)
+        idle = len(self.idle())
+        hoarded = self.attempts.dispatch.unstarted(min(idle, _MOST_AT_ONCE)) if idle else []
+        for lease in hoarded:
+            self.attempts.dispatch.take_back(lease)
 
         def settled() -> None:
-            self.attempts.shorten(hoarded)
-            self.feed_all()
+            for lease in hoarded:
+                self.attempts.shorten(lease)
+            self.feed()
 
-        self.call_later(_SETTLE_SECONDS, settled)
+        if hoarded:
+            self.call_later(_SETTLE_SECONDS, settled)

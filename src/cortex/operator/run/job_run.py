@@ -18,20 +18,12 @@ from cortex.domain.lease import Pace
 from cortex.operator.joblog import append_line
 from cortex.operator.run.attempts import Attempts, open_attempts
 from cortex.operator.run.crew import Crew
-from cortex.operator.run.decide import (
-    MAX_FAILURES_IN_ROW,
-    End,
-    Facts,
-    ReleaseIdle,
-    ReleaseWorkers,
-    StartHook,
-    StartWorkers,
-    decide,
-)
+from cortex.operator.run.decide import End, Facts, ReleaseIdle, ReleaseWorkers, StartHook, StartWorkers, decide
 from cortex.operator.run.dispatch import Dispatch, LeaseLost
 from cortex.operator.run.feeder import Feeder
 from cortex.operator.run.finish import Finish
 from cortex.operator.run.hook import Hook
+from cortex.operator.run.prospects import Prospects
 from cortex.operator.run.stop import BY_REQUEST, Stop
 from cortex.operator.run.surroundings import Surroundings
 from cortex.operator.run.workers import Connection, Phase, RollCall, WorkerSetup, WorkerView
@@ -49,15 +41,13 @@ class JobRun:
     ended: Callable[[Job], None]
     missing: set[str] = field(default_factory=set)  # Workers of an earlier operator that have not been found yet
     attempts: Attempts = field(init=False)
+    batches_told: int = 0  # that have ended in Leases that are over
     _crew: Crew = field(init=False)
-    _was_ever_ready: bool = False
-    _failures_in_row: int = 0  # Workers that ended outside a Batch, since one was finished
-    _is_hopeless: bool = False  # no further Worker is worth a try
-    _start_error: str | None = None
-    _is_start_out_of_memory: bool = False  # that is what _start_error is about
+    _prospects: Prospects = field(default_factory=Prospects)
     _hook: Hook = field(init=False)
     _feeder: Feeder = field(init=False)
     _is_resumed: bool = False  # what is open is queued
+    _all_ended: bool = False  # every Batch has: an ending never changes
     is_ending: bool = False  # all is done and only the record of it is missing
     _is_draining: bool = False
 
@@ -69,7 +59,7 @@ class JobRun:
             self.folder,
             self.around,
             next_token=self.next_token,
-            woken=lambda: self.around.event(self._feeder.feed_all, of=self),
+            woken=lambda: self.around.event(self._feeder.feed, of=self),
         )
         self._feeder = Feeder(self.attempts, self.workers, self._may_lease, self._later)
         self.attempts.watch(self._later)
@@ -97,8 +87,7 @@ class JobRun:
 
     def fail_to_start(self, reason: str) -> None:
         """No Worker of this Job can ever start."""
-        self._is_hopeless = True
-        self._start_error = f"no worker could start: {reason}"
+        self._prospects.environment_failed(reason)
         self.go_on()
 
     def stop(self, stop: Stop = BY_REQUEST) -> None:
@@ -157,6 +146,7 @@ class JobRun:
         view.pid = record.pid
         if view.phase is Phase.PENDING:
             view.phase = Phase.INITIALIZING
+        self._changed(worker)
         self.go_on()
 
     def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
@@ -169,6 +159,7 @@ class JobRun:
             connection.send({"type": "end"})
             return
         view.connection = connection
+        self._changed(worker)
         if hello["phase"] == "ready":
             self.attempts.release(worker)
             if worker == self._hook.worker:
@@ -183,8 +174,7 @@ class JobRun:
 
     def _init_failed(self, view: WorkerView, connection: Connection, error: str) -> None:
         if view.phase is not Phase.RELEASED:  # one that was told to end may have raised because of that
-            self._start_error = f"no worker could start: {error}"
-            self._is_hopeless |= not self._was_ever_ready  # what raises in the first Workers raises in all
+            self._prospects.init_raised(error)
         connection.send({"type": "end"})
 
     def worker_says(self, worker: str, frame: Frame) -> None:
@@ -208,11 +198,13 @@ class JobRun:
         view = self.workers.get(worker)
         if view is not None and view.connection is connection:
             view.connection = None
+            self._changed(worker)
 
     def worker_drained(self, worker: str) -> None:
         """The log has all that it printed."""
         if worker in self.workers:
             self.workers[worker].is_drained = True
+            self._changed(worker)
             self.go_on()
 
     def worker_exited(self, worker: str, ending: Exit) -> None:
@@ -222,9 +214,10 @@ class JobRun:
         view = self.workers.get(worker)
         if view is None:  # all of this was done before, but what follows may have failed then
             self.around.ledger.end_worker(worker)
-            self._resume()
             if self._is_resumed:
                 self.attempts.fill()
+            else:
+                self._resume()
             self.go_on()
             return
         was_in_hook = self.is_in_hook and worker == self._hook.worker
@@ -260,47 +253,52 @@ class JobRun:
                 case ReleaseWorkers(keep):
                     self._release(keep)
                 case ReleaseIdle():
-                    at_work = [worker for worker in self.workers if self.dispatch.held_by(worker)]
-                    self._crew.release(keep=at_work, at_once=False, message="the job is paused, exiting...")
+                    self._release_idle()
                 case End():
                     self._end()
-        self._feeder.feed_all()
+        self._feeder.feed()
+
+    def _changed(self, worker: str) -> None:
+        """Take notice of how a Worker stands now: it may be one that can be told what to do."""
+        self._crew.roster.changed(worker)
+        self._feeder.offer(worker)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         return self.around.call_later(seconds, partial(self.around.event, call, of=self))
 
     def _facts(self) -> Facts:
-        views = self.workers.values()
+        roster = self._crew.roster
         is_stopping = self.job.status is JobStatus.STOPPING  # then only those that are gone can do nothing more
         return Facts(
             status=self.job.status,
             can_start=self._crew.setup is not None,
             workers_wanted=self._crew.wanted,
-            starting=sum(view.is_starting for view in views),
-            ready=tuple(worker for worker, view in self.workers.items() if view.is_waiting),
-            live=sum(is_stopping or not view.has_said_all for view in views),
+            starting=len(roster.starting),
+            ready=len(roster.waiting),
+            first_ready=next(iter(roster.waiting), None),
+            live=len(roster.views) - (0 if is_stopping else roster.have_said_all),
             all_ended=self._have_all_ended(),
             has_hook=self._hook.exists,
             hook_was_started=self._hook.worker is not None,
             hook_is_over=self._hook.is_over,
-            is_hopeless=self._is_hopeless,
-            unreleased=sum(view.phase is not Phase.RELEASED for view in views),
+            is_hopeless=self._prospects.is_hopeless,
+            unreleased=roster.unreleased,
         )
 
     def _have_all_ended(self) -> bool:
         """Tell whether every Batch has ended: the queue is a view of the bytes, and they have the last word."""
-        if not self.dispatch.is_done:
-            return False
-        if self.attempts.counts().in_queue:
-            self.attempts.fill()
-        return self.dispatch.is_done
+        if not self._all_ended and self.dispatch.is_done:
+            if self.attempts.counts().in_queue:
+                self.attempts.fill()
+            self._all_ended = self.dispatch.is_done
+        return self._all_ended
 
     def _find(self, worker: str, phase: Phase) -> None:
         """Take over a Worker of the earlier operator, with the Lease that its page says it holds."""
         self.dispatch.adopt(worker)
         # One that is in a Batch cannot say so; only one that is ready was ever leased any.
         has_lease = self.dispatch.held_by(worker) is not None
-        self.workers[worker] = WorkerView(phase=Phase.READY if has_lease else phase)
+        self._crew.roster.add(worker, WorkerView(phase=Phase.READY if has_lease else phase))
         self.missing.discard(worker)
 
     def _resume(self) -> None:
@@ -313,25 +311,26 @@ class JobRun:
         view = self.workers[worker]
         if view.phase is not Phase.RELEASED:
             view.phase = Phase.READY
+        self._changed(worker)
         self._hook.exists = has_hook
-        self._was_ever_ready = True
+        self._prospects.worker_ready()
         self.go_on()
 
     def _lease_ended(self, worker: str, frame: Frame) -> None:
+        self._feeder.offer(worker)
         try:
             self.attempts.end_lease(worker, frame["token"], Pace(batches=frame["finished"], seconds=frame["seconds"]))
         except LeaseLost:
             self.go_on()  # it may be that this was told before, and what follows has failed
             return
         self.attempts.failed += frame.get("failed", 0)
-        if frame["finished"]:
-            self._failures_in_row = 0
-            self._is_hopeless = self._is_start_out_of_memory = False
-            self._start_error = None
-        if self.dispatch.is_done or self.job.status is JobStatus.PAUSED or self.attempts.may_be_too_many_failed:
+        self.batches_told += frame["finished"]
+        is_news = frame["finished"] > 0 and self._prospects.batches_ended()
+        is_news |= self.dispatch.is_done or self.job.status is JobStatus.PAUSED
+        if is_news or self.attempts.may_be_too_many_failed:
             self.go_on()
         else:
-            self._feeder.feed_one(worker)
+            self._feeder.feed()
 
     def _stop_if_too_many_failed(self) -> None:
         if self.job.status is JobStatus.RUNNING and self.attempts.may_be_too_many_failed:
@@ -358,10 +357,7 @@ class JobRun:
         when = "in `on_job_complete`" if was_in_hook else when
         append_line(self.folder.log, f"{who} {cause} {when}")
         if ending.is_charged:
-            self._failures_in_row += 1
-            self._is_hopeless |= self._failures_in_row >= MAX_FAILURES_IN_ROW
-            self._is_start_out_of_memory |= ending.is_out_of_memory and self._start_error is None
-            self._start_error = self._start_error or f"no worker could go on: the last one {cause} {when}"
+            self._prospects.worker_died(ending, cause, when)
 
     def _start_hook(self, worker: str) -> None:
         connection = self.workers[worker].connection
@@ -374,10 +370,15 @@ class JobRun:
 
     def _release(self, keep: str | None) -> None:
         self._crew.release(
-            keep=[] if keep is None else [keep],
+            [worker for worker in self.workers if worker != keep],
             at_once=self.job.status is JobStatus.STOPPING,
             message=f"no batches left in queue, {'job has been completed' if keep is None else 'exiting...'}",
         )
+
+    def _release_idle(self) -> None:
+        """Let those end that hold no Lease; one that holds one may be starting, too: it is not connected again yet."""
+        starting = [worker for worker in self._crew.roster.starting if self.dispatch.held_by(worker) is None]
+        self._crew.release([*starting, *self._feeder.idle()], at_once=False, message="the job is paused, exiting...")
 
     def roll_call(self) -> RollCall:
         """Tell how far the Workers are."""
@@ -391,8 +392,8 @@ class JobRun:
             around=self.around,
             attempts=self.attempts,
             hook=self._hook,
-            start_error=self._start_error,
-            is_start_out_of_memory=self._is_start_out_of_memory,
+            start_error=self._prospects.error,
+            is_start_out_of_memory=self._prospects.is_out_of_memory,
             event=partial(self.around.event, of=self),
             ended=self.ended,
         ).begin()

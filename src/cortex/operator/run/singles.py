@@ -29,8 +29,9 @@ class Singles:
 
     def mark(self, segment: SegmentRange, batch: int) -> None:
         """Lease this Batch alone from now on."""
-        marks = self._marks.setdefault(segment.number, bytearray(segment.count))
-        marks[batch - segment.first] = 1
+        if segment.number not in self._marks:
+            self._marks[segment.number] = bytearray(segment.count)
+        self._marks[segment.number][batch - segment.first] = 1
 
     def cut(self, segment: SegmentRange, ranges: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[int]]:
         """Take the marked Batches out of ranges of a Segment; give what is left of the ranges, and those Batches."""

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cortex.domain.job import Counts, Job, JobStatus
+from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
+from cortex.domain.timing import Background, Timer
 from cortex.engines.engine import Engine
-from cortex.operator.run.backoff import Timer
 from cortex.storage.ledger import Ledger
 
 Event = Callable[..., None]
@@ -17,16 +17,8 @@ Event = Callable[..., None]
 class Exports(Protocol):
     """Who writes the results of Jobs where they want them."""
 
-    def begin(
-        self,
-        job: Job,
-        folder: JobFolder,
-        status: JobStatus,
-        reason: str | None,
-        counts: Counts,
-        done: Callable[[str | None], None],
-    ) -> None:
-        """Write the results of a Job that is about to end like this; tell why that has failed, or None."""
+    def begin(self, ending: Job, folder: JobFolder, done: Callable[[str | None], None]) -> None:
+        """Write the results of a Job, given as it is about to end; tell why that has failed, or None."""
 
     def cancel(self, job_id: str) -> None:
         """Write no further; `done` is told so."""
@@ -40,6 +32,6 @@ class Surroundings:
     engine: Engine
     now_ns: Callable[[], int]
     call_later: Timer
-    background: Callable[[Callable[[], None], Callable[[], None]], None]
+    background: Background
     exports: Exports
     event: Event

@@ -31,11 +31,11 @@ def verdict(
     if counts.in_queue:
         return JobStatus.WORKER_ERROR, start_error
     died = [death for death in given_up if death.kind is not DeathKind.TIMED_OUT]
-    for death in sorted(died, key=lambda death: death.kind is not DeathKind.OUT_OF_MEMORY):
-        is_out_of_memory = death.kind is DeathKind.OUT_OF_MEMORY
-        batches = _batches(len({each.batch for each in died}))
-        reason = f"{batches} given up: {name_part(job, death)}: its worker {death.cause}"
-        if is_out_of_memory:
+    if died:
+        told = min(died, key=lambda death: death.kind is not DeathKind.OUT_OF_MEMORY)
+        batches = _batches(len({death.batch for death in died}))
+        reason = f"{batches} given up: {name_part(job, told)}: its worker {told.cause}"
+        if told.kind is DeathKind.OUT_OF_MEMORY:
             return JobStatus.WORKER_OOM, f"{reason}; {_GIVE_MORE}, or submit smaller batches"
         return JobStatus.WORKER_ERROR, reason
     if hook.error is not None:
@@ -54,9 +54,7 @@ def name_part(job: Job, death: Death) -> str:
     name = f"batch {batch_id(job.names_batches, death.batch)}"
     if death.part == Part(0, job.items_of(death.batch)):
         return name
-    if death.part.size == 1:
-        return f"item {death.part.first} of {name}"
-    return f"items {death.part.first} to {death.part.end - 1} of {name}"
+    return f"{death.part.text} of {name}"
 
 
 def _batches(count: int) -> str:

@@ -1,7 +1,7 @@
 """What the operator knows of the Workers of a Job."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -99,11 +99,6 @@ class WorkerView:
         return self.phase is Phase.READY and self.connection is not None and self.pid is not None
 
     @property
-    def is_starting(self) -> bool:
-        """True of a Worker that cannot be told what to do yet."""
-        return self.phase is not Phase.RELEASED and not self.is_waiting
-
-    @property
     def has_said_all(self) -> bool:
         """True of a Worker that ends by itself and of which nothing more will come."""
         return self.phase is Phase.RELEASED and self.is_drained
@@ -117,28 +112,10 @@ class RollCall:
     shortage: str | None  # how many wait for a place on the machine, and why; None when none does
 
 
-def count_workers(
-    views: Collection[WorkerView],
-    *,
-    preparing: int,
-    waiting_since_ns: Mapping[int, int],
-    now_ns: int,
-    succeeded: int,
-    failed: int,
-) -> dict[str, int]:
-    """Count Workers, those that are gone included, in the words of the HTTP API.
+def count_waiting(since_ns: Mapping[int, int], *, now_ns: int) -> tuple[int, int]:
+    """Count those that wait for a place, and those that have waited so long that they are called stalled.
 
-    The views are of Workers that have a place; of those that wait for one, only how many do since when: a Job may ask
-    for thousands of millions. `preparing` are those that are not ordered yet because their environment is not ready.
+    They are given by since when how many wait: a Job may ask for thousands of millions.
     """
-    phases = [view.phase for view in views]
-    ending = sum(view.phase is Phase.RELEASED and view.pid is not None for view in views)
-    stalled = sum(count for since_ns, count in waiting_since_ns.items() if now_ns - since_ns >= _STALLED_AFTER_NS)
-    return {
-        "pending": preparing + sum(waiting_since_ns.values()) - stalled,
-        "initializing": phases.count(Phase.PENDING) + phases.count(Phase.INITIALIZING),
-        "running": phases.count(Phase.READY),
-        "succeeded": succeeded + ending,
-        "failed": failed,
-        "stalled": stalled,
-    }
+    stalled = sum(count for since, count in since_ns.items() if now_ns - since >= _STALLED_AFTER_NS)
+    return sum(since_ns.values()) - stalled, stalled

@@ -42,6 +42,27 @@ class Datasets:
     allowed: tuple[Path, ...] | None  # the folders whose files may be read; None for all
     data: Path  # the data directory
 
+    async def check_all(self, submission: Submission) -> None:
+        """Look, at the same time, at the files that a submission names and where its results are to be written.
+
+        Raises InvalidSubmission.
+        """
+        checks = [
+            asyncio.create_task(check)
+            for check in (
+                self.check(submission.source) if submission.source else None,
+                self.check_output(submission.output) if submission.output else None,
+            )
+            if check is not None
+        ]
+        try:
+            for check in checks:  # in this order: if both fail, it is the first that is told
+                await check
+        finally:
+            for check in checks:
+                check.cancel()
+            await asyncio.gather(*checks, return_exceptions=True)
+
     async def check(self, source: FileSource) -> None:
         """Look whether there is a file to enqueue. Raises InvalidSubmission."""
         await self.enqueuers.check(*await self._where_they_are(source))
@@ -83,19 +104,21 @@ class Datasets:
             "paths": paths,
         }
 
-    def claim(self, source: FileSource, folder: JobFolder) -> FileSource:
-        """Move what was uploaded for a Job into its folder; give its source as it is from now on.
-
-        Slow for one of many folders; may be called from any thread.
-        """
+    async def claim(self, source: FileSource, folder: JobFolder) -> FileSource:
+        """Move what was uploaded for a Job into its folder; give its source as it is from now on."""
         taken = {upload_id: folder.uploads / upload_id for path in source.paths if (upload_id := _upload_id(path))}
-        if taken:
-            folder.uploads.mkdir()
-            sync_file(folder.root)
-        for upload_id, home in taken.items():
+        if not taken:
+            return source
+        await asyncio.to_thread(self._take, taken, folder)
+        return replace(source, paths=tuple(_place(path, taken) for path in source.paths))
+
+    def _take(self, uploads: dict[str, Path], folder: JobFolder) -> None:
+        """Slow for one of many folders."""
+        folder.uploads.mkdir()
+        sync_file(folder.root)
+        for upload_id, home in uploads.items():
             self.uploads.take(upload_id, home)
         sync_file(folder.uploads)
-        return replace(source, paths=tuple(_place(path, taken) for path in source.paths))
 
     async def _where_they_are(self, source: FileSource) -> tuple[FileSource, tuple[Path, ...] | None]:
         upload_ids = {upload_id for path in source.paths if (upload_id := _upload_id(path))}

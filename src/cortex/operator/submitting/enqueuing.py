@@ -167,13 +167,13 @@ class JobEnqueuing:
 
 def log_partition(job: Job, log: Path) -> None:
     """Say of a Job that came with its items what the log says of others while they are enqueued."""
-    append_line(log, "started enqueuing batches to queue")
     append_line(
         log,
+        "started enqueuing batches to queue\n"
         f"partitioning {job.item_count} items found in job submission into {job.total_batch_count} batches"
-        f" of size {job.batch_size}",
+        f" of size {job.batch_size}\n"
+        f"completed enqueuing a total of {job.total_batch_count} batches",
     )
-    append_line(log, f"completed enqueuing a total of {job.total_batch_count} batches")
 
 
 @dataclass(slots=True)

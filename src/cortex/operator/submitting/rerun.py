@@ -1,7 +1,7 @@
 """Reruns: a Job that has ended goes on as another one, whose results are the merged ones of both."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -21,8 +21,9 @@ from cortex.operator.jobs import Jobs
 from cortex.operator.submitting.request_body import read_body
 from cortex.storage.files import told_if_full
 from cortex.storage.inherit import Inheritance, Inherited, moved
-from cortex.storage.ledger import Ledger
-from cortex.storage.segments import SegmentDamaged
+from cortex.storage.ledger import Ledger, UnsyncedFile
+from cortex.storage.segments import ItemsChanged, SegmentDamaged
+from cortex.storage.small_files import Dataset, sync_unsynced
 
 _MAX_WORKERS: Final = 2**31 - 1
 _HINT: Final = 'a rerun looks like {"what": "failed", "version": "current", "workers": 2}; each may be left out'
@@ -55,6 +56,7 @@ class Rerun:
     earlier: Job
     job: Job
     inheritance: Inheritance
+    unsynced: Sequence[UnsyncedFile]  # of the earlier Job
     version: RerunVersion
 
     def make_folder(self) -> None:
@@ -63,6 +65,7 @@ class Rerun:
         Raises SegmentDamaged, or StorageFull.
         """
         with told_if_full():
+            sync_unsynced(self.inheritance.earlier.root.parent, self.unsynced)  # what is linked is to be on the disk
             inherited = self.inheritance.take()
         append_line(self.inheritance.folder.log, self._first_line(inherited))
 
@@ -123,7 +126,8 @@ class Reruns:
         earlier = self.jobs.job(rerun.earlier.api_name, rerun.earlier.id)
         api_id = earlier.api_id if rerun.version is RerunVersion.ORIGINAL else version.api_id
         deaths = self.ledger.deaths(earlier.id) if rerun.inheritance.what is RerunWhat.HOOK else []
-        return self.jobs.record(replace(rerun.job, api_id=api_id), rerun.inheritance.segments, key, deaths)
+        dataset = Dataset(segments=rerun.inheritance.segments)
+        return self.jobs.record(replace(rerun.job, api_id=api_id), dataset, key, deaths)
 
     def _rerun(self, earlier: Job, request: RerunRequest) -> Rerun:
         job_id = self.jobs.new_job_id()
@@ -152,7 +156,8 @@ class Reruns:
             what=request.what,
             items_are_files=_has_files_as_items(earlier),
         )
-        return Rerun(earlier=earlier, job=job, inheritance=inheritance, version=request.version)
+        unsynced = [file for file in self.ledger.unsynced() if file.job_id == earlier.id]
+        return Rerun(earlier=earlier, job=job, inheritance=inheritance, unsynced=unsynced, version=request.version)
 
 
 def _check(job: Job, what: RerunWhat) -> None:
@@ -179,7 +184,8 @@ def _check(job: Job, what: RerunWhat) -> None:
 
 def _damaged(job: Job, error: Exception, what: RerunWhat) -> DataDamaged:
     needs_less = f"`cortex rerun {job.api_name} {job.id} --all` needs none of its results; or "
-    hint = f"{'' if what is RerunWhat.ALL else needs_less}submit its dataset again"
+    is_no_help = what is RerunWhat.ALL or isinstance(error, ItemsChanged)
+    hint = f"{'' if is_no_help else needs_less}submit its dataset again"
     return DataDamaged(f"job `{job.id}` cannot be rerun: {error}", hint=hint)
 
 

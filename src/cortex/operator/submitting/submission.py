@@ -253,6 +253,8 @@ def _is_nested_deeper(value: Any, depth: int) -> bool:
     """Tell whether objects and lists lie in each other deeper than this: whatever copies a config recurses."""
     level = [value]
     for _ in range(depth + 1):
+        if not level:
+            return False
         level = [
             inner
             for outer in level

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cortex.domain.job import Job
-from cortex.operator.run.backoff import Timer
+from cortex.domain.timing import Timer
 
 
 @dataclass(slots=True, kw_only=True)

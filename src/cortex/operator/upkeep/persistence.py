@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from cortex.domain.layout import JobFolder
-from cortex.operator.run.backoff import Timer
+from cortex.domain.timing import Timer
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.upkeep.recovery import is_damage
 from cortex.operator.upkeep.trouble import Trouble, Troubles

@@ -10,6 +10,7 @@ from typing import Final
 
 from cortex.domain.job import Job
 from cortex.domain.retention import KeepJobs
+from cortex.domain.timing import Background, Timer
 from cortex.storage.files import remove_at_once
 from cortex.storage.ledger import Ledger
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 SLICE: Final = 100
 """So many Jobs are removed at a time: the operator's thread is busy for some milliseconds, and then answers others."""
 
+_SOON_SECONDS: Final = 0.2
 _FIRST_LOOK_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 60.0
@@ -36,8 +38,8 @@ class Retention:
     keep: KeepJobs
     root: Path  # of the Jobs' folders
     now_ns: Callable[[], int]
-    call_later: Callable[[float, Callable[[], None]], Callable[[], None]]
-    background: Callable[[Callable[[], None], Callable[[], None]], None]
+    call_later: Timer
+    background: Background
     forgotten: Callable[[], None]  # told when versions may be gone with their last Job
     is_held: Callable[[str], bool] = lambda _: False  # a Job whose folder somebody needs for a moment longer
     _due: set[str] = field(default_factory=set)  # APIs of which Jobs have ended
@@ -49,9 +51,11 @@ class Retention:
             self.call_later(_FIRST_LOOK_SECONDS, self._look_at_all)
 
     def job_ended(self, job: Job) -> None:
-        """Make room, soon, for a Job that has just ended."""
+        """Make room, soon, for a Job that has just ended, and for those that end until then."""
         if self.keep.count is not None:
-            self.call_later(0, partial(self._look_at, [job.api_name]))
+            if not self._due:
+                self.call_later(_SOON_SECONDS, partial(self._look_at, ()))
+            self._due.add(job.api_name)
 
     def _look_at_all(self) -> None:
         self.call_later(_LOOK_AGAIN_SECONDS, self._look_at_all)

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from cortex.domain.identity import batch_id
 from cortex.domain.job import Job, JobStatus
+from cortex.domain.timing import Timer
 from cortex.enqueuing.events import Progress
 from cortex.operator.joblog import append_line
 from cortex.operator.jobs import Jobs
-from cortex.operator.run.backoff import Timer
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.run.workers import Phase, WorkerView
 from cortex.operator.upkeep.stall import Busy, Facts, explain, instant, span
@@ -17,6 +18,7 @@ from cortex.storage.ledger import WorkerRecord
 from cortex.storage.pages import PageContent, read_page
 
 _LONGEST_LOOK_SECONDS: Final = 1.0
+_MOST_PAGES_READ: Final = 128  # whenever somebody asks: where the disk is full, all wait that have something to store
 _NOT_READY: Final = frozenset({"pending", "building"})
 
 
@@ -25,7 +27,8 @@ class _Seen:
     """What was seen of a Job, and when it was something new."""
 
     at_ns: int
-    finished: dict[str, int] = field(default_factory=dict)  # Batches ended, by Worker
+    told: int = 0  # Batches that have ended in Leases that are over
+    finished: dict[str, int] = field(default_factory=dict)  # Batches ended, by Worker, as their pages say
     enqueued: Progress | None = None
     told_ns: int | None = None  # since when it did not go on, as its log says
 
@@ -74,7 +77,8 @@ class StallWatch:
     def _waits_for_room(self, job_id: str) -> str | None:
         """Say of a Job whose results find no room that they do not, and since when."""
         run = self.jobs.runs.get(job_id)
-        pages = [read_page(run.folder, lease.worker) for lease in run.dispatch.leases()] if run else []
+        leases = islice(run.dispatch.leases(), _MOST_PAGES_READ) if run else ()
+        pages = [read_page(run.folder, lease.worker) for lease in leases] if run else []
         since_ns = min((page.no_room_since_ns for page in pages if page.no_room_since_ns is not None), default=None)
         if since_ns is None:
             return None
@@ -87,6 +91,9 @@ class StallWatch:
             progress = self.jobs.enqueuing.progress(job_id)
             if progress != seen.enqueued:
                 seen.at_ns, seen.enqueued = self.now_ns(), progress
+            return
+        if run.batches_told > seen.told:  # thousands of Workers tell of something every second: no page is read
+            seen.at_ns, seen.told = self.now_ns(), run.batches_told
             return
         finished = {worker: read_page(run.folder, worker).finished for worker in _ready(run)}
         if run.job.status is not JobStatus.RUNNING or any(
@@ -166,7 +173,7 @@ def _batches(run: JobRun) -> Iterable[Busy]:
 
 def _name(run: JobRun, page: PageContent) -> str:
     name = f"batch {batch_id(run.job.names_batches, page.current or 0)}"
-    return name if page.part is None else f"items {page.part.first} to {page.part.end - 1} of {name}"
+    return name if page.part is None else f"{page.part.text} of {name}"
 
 
 def _start(view: WorkerView, record: WorkerRecord) -> Busy:

@@ -1,0 +1,23 @@
+"""While a Job is being enqueued, what its Workers will be started from can be made ready."""
+
+from pathlib import Path
+
+from cortex.domain.errors import EnvironmentFailed
+from cortex.domain.job import Job
+from cortex.domain.layout import JobFolder
+from cortex.operator.preparation import Preparation
+from cortex.operator.run.surroundings import Surroundings
+
+
+def warm_up(job: Job, folder: JobFolder, around: Surroundings, preparation: Preparation) -> None:
+    """Have the predictor's module of a Job imported, if that can be; nobody is told."""
+    version = around.ledger.version(job.api_id)
+    if version is None:
+        return
+
+    def done(outcome: Path | EnvironmentFailed) -> None:
+        if isinstance(outcome, Path):  # else the Job itself will meet it, and tell
+            setup = preparation.setup(version, outcome, job)
+            around.engine.warm_up(setup.order(job.id, job, folder), min(job.workers, setup.places))
+
+    preparation.prepare(version, lambda _: None, done)
