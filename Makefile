@@ -2,10 +2,11 @@
 # pip installs, not uv: it is pip that knows a private index when a machine has one.
 PYTHON ?= python3
 VENV := .venv
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-ray test-extras soak check constraints clean
+.PHONY: demo test test-ray test-extras soak bench check constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/image-classifier/demo.py
@@ -24,6 +25,10 @@ test-extras: $(VENV)/installed-dev
 soak: $(VENV)/installed-dev
 	$(BIN)/python tests/soak.py
 
+# Beside what people would use instead, about half an hour; make bench BENCH_ARGS="W1 W4 --peers pool,celery" is less.
+bench: $(BENCH_VENV)/installed
+	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -37,9 +42,9 @@ constraints: $(VENV)/installed-dev
 		--python-version 3.11 --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf examples/image-classifier/images examples/image-classifier/model.onnx
-	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
@@ -53,4 +58,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(PIP) install --upgrade 'pip>=25.1'  # the first that knows dependency groups
 	@$(PIP) install --constraint constraints.txt --group dev
+	@touch $@
+
+$(BENCH_VENV)/installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	@echo "making an environment for the benchmarks in $(BENCH_VENV) (a gigabyte, about a minute)"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable . \
+		--requirement benchmarks/requirements.txt
 	@touch $@

@@ -1,13 +1,20 @@
-"""A server that lists and serves objects which do not exist anywhere: as many and as large as a benchmark wants.
+"""A server that lists and serves as many objects as a benchmark wants, and takes hardly any time for it.
 
-    python benchmarks/synthetic_s3.py KEYS OBJECT_BYTES
+    python -m benchmarks.synthetic_s3 KEYS OBJECT_BYTES
+    python -m benchmarks.synthetic_s3 KEYS FILE
 
-It speaks as much of S3 as listing a bucket and reading ranges needs: `ListObjectsV2` in pages of 1,000 keys, and `GET`
-of lines `{"n": "0000000000000000", …}`. It prints its address, and ends with its standard input.
+It speaks as much of S3 as listing a bucket and reading ranges needs: `ListObjectsV2` in pages of 1,000 keys, and `GET`.
+Each object is a file that is sent by the kernel, or lines `{"n": "0000000000000000", …}` that exist nowhere. It prints
+its address, and ends with its standard input.
 """
 
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,6 +30,7 @@ class SyntheticS3(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     keys = 0
     object_bytes = 0
+    file: Path | None = None
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -66,12 +74,21 @@ class SyntheticS3(BaseHTTPRequestHandler):
         self._answer(206 if wanted else 200, last - first + 1, headers)
         if self.command == "HEAD":
             return
+        if self.file:
+            self._send_file(self.file, first, last + 1)
+            return
         position = first
         while position <= last:
             line, skip = divmod(position, LINE_BYTES)
             block = b"".join(LINE % number for number in range(line, line + 4096))[skip : skip + last - position + 1]
             self.wfile.write(block)
             position += len(block)
+
+    def _send_file(self, path: Path, position: int, end: int) -> None:
+        self.wfile.flush()
+        with path.open("rb") as file:
+            while position < end:
+                position += os.sendfile(self.connection.fileno(), file.fileno(), position, end - position)
 
     def _answer(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -81,10 +98,29 @@ class SyntheticS3(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+@contextmanager
+def running_s3(keys: int, content: int | Path) -> Iterator[dict[str, str]]:
+    """Run one in a process of its own; give the variables by which it is reached."""
+    command = [sys.executable, str(Path(__file__)), str(keys), str(content)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().strip() if process.stdout else ""
+        yield {
+            "AWS_ENDPOINT_URL_S3": address,
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        process.communicate()
+
+
 def main() -> None:
     """Serve until standard input ends."""
     SyntheticS3.keys = int(sys.argv[1])
-    SyntheticS3.object_bytes = int(sys.argv[2]) // LINE_BYTES * LINE_BYTES
+    if sys.argv[2].isdigit():
+        SyntheticS3.object_bytes = int(sys.argv[2]) // LINE_BYTES * LINE_BYTES
+    else:
+        SyntheticS3.file = Path(sys.argv[2])
+        SyntheticS3.object_bytes = SyntheticS3.file.stat().st_size
     server = ThreadingHTTPServer(("127.0.0.1", 0), SyntheticS3)
     Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)

@@ -1,0 +1,55 @@
+"""The contestants of a workload: cortex, and the peers that were asked for and can run here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from benchmarks.load import Load
+from benchmarks.options import Options
+from benchmarks.peers import Peer, chosen_peers
+from benchmarks.rounds import Contestant, Run
+from benchmarks.service import lines_of, running_service
+
+CORTEX = "cortex"
+
+
+def cortex(load: Load, folder: Path, predictor: str, *, name: str = CORTEX, units: int | None = None) -> Contestant:
+    """Let the service run a job over the lines of a load."""
+    ready = partial(ready_service, folder, predictor, lines_of(load))
+    return Contestant(name=name, units=units or load.batches, ready=ready)
+
+
+@contextmanager
+def ready_service(
+    folder: Path, predictor: str, request: Mapping[str, Any], env: Mapping[str, str] | None = None
+) -> Iterator[Run]:
+    """Give what runs a job over files on a warm operator."""
+    with running_service(folder, predictor, env=env) as service:
+        service.list_files(request)
+        yield lambda: service.run(request)
+
+
+def peers(load: Load, task: str, options: Options, at_most: Mapping[str, int], *, repeats: int = 1) -> list[Contestant]:
+    """Let the peers that `at_most` names run so many batches of a load."""
+    return [
+        Contestant(
+            name=peer.name,
+            units=min(at_most[key], load.batches),
+            ready=partial(_ready_peer, peer, task, load.cut(at_most[key]), options.folder),
+            repeats=repeats,
+        )
+        for key, peer in chosen_peers(options).items()
+        if key in at_most
+    ]
+
+
+@contextmanager
+def _ready_peer(peer: Peer, task: str, load: Load, folder: Path) -> Iterator[Run]:
+    if task != "parse":
+        load.items()  # in memory before a clock starts, and before memory is looked at
+    own: AbstractContextManager[Callable[[Load], float]] = peer.running(task, Path(mkdtemp(dir=folder)))
+    with own as run:
+        yield lambda: run(load)

@@ -1,0 +1,19 @@
+"""The workloads, each with its verdicts."""
+
+from collections.abc import Callable
+from typing import Final
+
+from benchmarks.options import Options
+from benchmarks.report import Report
+from benchmarks.workloads import w1_dispatch, w2_model, w3_lines, w4_latency, w5_results, w6_growth, w7_http, w8_start
+
+WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
+    "W1": w1_dispatch.run,
+    "W2": w2_model.run,
+    "W3": w3_lines.run,
+    "W4": w4_latency.run,
+    "W5": w5_results.run,
+    "W6": w6_growth.run,
+    "W7": w7_http.run,
+    "W8": w8_start.run,
+}

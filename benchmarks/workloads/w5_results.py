@@ -1,0 +1,68 @@
+"""W5: W3 with each row returned, and all rows read back in order over HTTP and compared with the file.
+
+The clock covers the job and the reading. The lines are as orjson writes them, so that the rows must be the bytes of the
+file again.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks.load import Load, large_lines
+from benchmarks.options import Options
+from benchmarks.report import MB, Report
+from benchmarks.rounds import Contestant, Run, ratio, run_rounds
+from benchmarks.service import NOTHING, ROWS, Service, lines_of, running_service
+from benchmarks.turns import cortex
+
+BATCH_SIZE = 100
+READ_BYTES = 2**20
+NO_ROWS, WITH_ROWS, TO_THE_END = (
+    "W3: nothing returned",
+    "rows returned and read back",
+    "rows returned, to the recorded end",
+)
+MUST = 0.5
+
+
+def run(report: Report, options: Options) -> None:
+    """Compare the job with rows to the job without."""
+    load = large_lines(options.folder, options.batches(20_000, 1000), BATCH_SIZE)
+    report.title(f"W5 results: the rows of W3 ({load.path.stat().st_size / MB:.0f} MB) returned and read back in order")
+    contestants = [
+        cortex(load, options.folder, NOTHING, name=NO_ROWS),
+        Contestant(name=WITH_ROWS, units=load.batches, ready=partial(_ready, options.folder, load, reads=True)),
+        Contestant(name=TO_THE_END, units=load.batches, ready=partial(_ready, options.folder, load, reads=False)),
+    ]
+    series = run_rounds(contestants, options.rounds, with_memory=True)
+    report.rates(f"{load.batches:,} batches", series, NO_ROWS)
+    report.verdict(5, "W5 of the rate of W3", ratio(series[WITH_ROWS], series[NO_ROWS]), MUST)
+
+
+@contextmanager
+def _ready(folder: Path, load: Load, *, reads: bool) -> Iterator[Run]:
+    with running_service(folder, ROWS) as service:
+        service.list_files(lines_of(load))
+
+        def run() -> float:
+            began_at = time.perf_counter()
+            job = service.submit(lines_of(load))
+            service.wait(job)
+            if reads:
+                read_back(service, job, load)
+            return time.perf_counter() - began_at
+
+        yield run
+
+
+def read_back(service: Service, job: str, load: Load) -> None:
+    """Read all rows; raise if they are not the lines of the file in their order."""
+    response = service.http.stream(f"/api/{job}/results")
+    with load.path.open("rb") as file:
+        while chunk := response.read(READ_BYTES):
+            if file.read(len(chunk)) != chunk:
+                raise RuntimeError(f"the rows differ from the lines before byte {file.tell()}")
+        if file.read(1):
+            raise RuntimeError("there are fewer rows than lines")
