@@ -23,10 +23,17 @@ class Connection:
         return self._answer()
 
     def get(self, path: str) -> dict[str, Any]:
-        """Ask for JSON."""
-        self._http.request("GET", path)
-        answer: dict[str, Any] = json.loads(self._answer())
+        """Ask for JSON; again where the server has meanwhile closed a connection that was idle."""
+        try:
+            text = self._get(path)
+        except http.client.RemoteDisconnected:
+            text = self._get(path)
+        answer: dict[str, Any] = json.loads(text)
         return answer
+
+    def _get(self, path: str) -> bytes:
+        self._http.request("GET", path)
+        return self._answer()
 
     def stream(self, path: str) -> http.client.HTTPResponse:
         """Ask for something long, to be read to its end."""

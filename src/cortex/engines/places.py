@@ -57,7 +57,9 @@ class Places:
         """Let a Worker wait in line."""
         self._ordered += 1
         order = self._waiting[worker] = _Order(worker, job_id, needs, self._ordered)
-        self._is_settled &= job_id in self._line  # then one that needs the same waits before it
+        if self._is_settled:  # nobody gets a place because of one who is behind its like, or has no room itself
+            has_room = self._fits(needs, beside=self._taken, workers=len(self._placed))
+            self._is_settled = job_id in self._line or not has_room
         self._line.setdefault(job_id, {})[worker] = order
 
     def adopt(self, place: Place) -> None:
