@@ -268,8 +268,9 @@ def test_the_process_dies_with_the_operator(tmp_path):
             enqueuers = Enqueuers(children=Children(), log=Path(sys.argv[2]))
             source = msgspec.json.decode(sys.argv[1], type=FileSource)
             begun = asyncio.create_task(anext(enqueuers.enqueue(source, JobFolder(Path(sys.argv[3])))))
-            await enqueuers.check(source)
-            print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+            while len(children := psutil.Process().children(recursive=True)) < 2:
+                await asyncio.sleep(0.01)
+            print(*[child.pid for child in children], flush=True)
             await begun
 
         asyncio.run(main())
@@ -282,7 +283,7 @@ def test_the_process_dies_with_the_operator(tmp_path):
         children = list(map(psutil.Process, pids))
         operator.kill()
 
-    assert len(children) >= 2  # the one that forks, and some that were forked
+    assert 2 == len(children)  # the one that forks, and the one that was forked
     for child in children:
         child.wait(timeout=30)
     os.close(lock)
