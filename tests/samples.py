@@ -1,4 +1,4 @@
-"""A Job and a setup of Workers, as tests want them: what matters to a test, it changes."""
+"""A Job, a setup of Workers and a predictor, as tests want them: what matters to a test, it changes."""
 
 from pathlib import Path
 
@@ -31,3 +31,15 @@ SETUP = WorkerSetup(
     env={},
     places=9,
 )
+
+# Batch 7 uses far more memory than it may.
+HOG = """
+    class PythonPredictor:
+        def __init__(self, config):
+            pass
+
+        def predict(self, payload):
+            if payload == [7]:
+                hoard = [bytearray(b"x" * 2**20) for _ in range(600)]
+            return payload
+"""

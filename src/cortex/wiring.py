@@ -72,7 +72,6 @@ from cortex.worker.kernel import raise_file_limit
 
 logger = logging.getLogger(__name__)
 
-_SYNC_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1
 _LAST_LOG_LINES_SECONDS: Final = 5.0
@@ -342,7 +341,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> SqliteLedger:
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    syncing = asyncio.create_task(_sync_now_and_then(Syncing(parts.jobs)))
+    syncing = asyncio.create_task(Syncing(parts.jobs).keep())
     tidying = [asyncio.create_task(_remove_stale_uploads(parts.uploads))]
     if parts.operator.budget is not None:
         tidying.append(asyncio.create_task(parts.operator.budget.keep()))
@@ -372,19 +371,6 @@ async def _serve(settings: Settings, listening: socket.socket) -> SqliteLedger:
     await serving
     await parts.children.close()
     return parts.ledger
-
-
-async def _sync_now_and_then(syncing: Syncing) -> None:
-    while True:
-        await asyncio.sleep(_SYNC_SECONDS)
-        try:  # what could not be synced, or forgotten, is so the next time
-            files = syncing.begin()
-            await asyncio.to_thread(syncing.sync, files)
-            syncing.end(files)
-        except (OSError, StorageFailed):
-            continue  # the disk has no room, and Jobs tell so
-        except Exception:
-            logger.exception("what has been written could not be synced; it is tried again")
 
 
 async def _remove_stale_uploads(uploads: Uploads) -> None:

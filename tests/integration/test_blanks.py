@@ -8,6 +8,7 @@ import pytest
 
 from crash_story import wait_until
 from operator_process import OperatorProcess
+from samples import HOG
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to see them in")
 
@@ -20,18 +21,6 @@ WHO_AND_WHERE = """
 
         def predict(self, payload):
             return [os.getpid(), os.environ["CORTEX_JOB_ID"]]
-"""
-
-# Batch 7 uses far more memory than it may.
-HOG = """
-    class PythonPredictor:
-        def __init__(self, config):
-            pass
-
-        def predict(self, payload):
-            if payload == [7]:
-                hoard = [bytearray(b"x" * 2**20) for _ in range(600)]
-            return payload
 """
 
 

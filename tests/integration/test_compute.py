@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from operator_process import OperatorProcess, follow_lines
+from samples import HOG
 
 CORES = os.cpu_count() or 1
 
@@ -39,18 +40,6 @@ GATED = """
             print("in predict", flush=True)
             while not os.path.exists(f"{self.folder}/gate"):
                 time.sleep(0.01)
-            return payload
-"""
-
-# Batch 7 uses far more memory than it may.
-HOG = """
-    class PythonPredictor:
-        def __init__(self, config):
-            pass
-
-        def predict(self, payload):
-            if payload == [7]:
-                hoard = [bytearray(b"x" * 2**20) for _ in range(600)]
             return payload
 """
 

@@ -1,12 +1,14 @@
 """The files of a small job: kept by the ledger until they are on the disk, and written again after a power cut."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import samples
 from cortex.domain.batch import BatchState
-from cortex.domain.job import Job, JobStatus, SegmentRange
+from cortex.domain.job import JobStatus, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage import files, small_files
 from cortex.storage.ledger import UnsyncedFile, Version
@@ -17,18 +19,7 @@ from cortex.storage.small_files import is_small, read_results, sync_unsynced, wr
 VERSION = Version(
     api_id="v1", api_name="api", kind="BatchAPI", endpoint="/api", spec={}, project_id="p", deployed_at_ns=1
 )
-JOB = Job(
-    id="0" * 16,
-    api_name="api",
-    api_id="v1",
-    workers=1,
-    config=None,
-    batch_size=1,
-    item_count=3,
-    total_batch_count=3,
-    status=JobStatus.ENQUEUING,
-    created_at_ns=1,
-)
+JOB = replace(samples.JOB, item_count=3, total_batch_count=3)
 BATCHES = [b"[1]", b"[22]", b"[]"]
 KIBIBYTE = 1024
 

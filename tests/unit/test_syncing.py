@@ -2,34 +2,43 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cortex import wiring
 from cortex.domain.errors import StorageFull
+from cortex.operator.upkeep import syncing
+from cortex.operator.upkeep.syncing import Syncing
 
 
 @pytest.mark.parametrize("error", [OSError(28, "full"), StorageFull(), sqlite3.OperationalError("database is locked")])
 def test_what_cannot_be_synced_is_synced_the_next_time(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "_SYNC_SECONDS", 0)
     problems = [error]
     synced: list[str] = []
 
-    def begin() -> list[str]:
+    def sync_unsynced(_: Path, files: Sequence[Any]) -> None:
+        synced.extend(file.name for file in files)
+
+    def unsynced() -> Sequence[Any]:
         if problems:
             raise problems.pop()
-        return ["a file"]
+        return [SimpleNamespace(name="a file", number=7)]
 
-    async def sync() -> None:
-        forgotten = asyncio.Event()
-        syncing: Any = SimpleNamespace(begin=begin, sync=synced.extend, end=lambda _: forgotten.set())
-        task = asyncio.create_task(wiring._sync_now_and_then(syncing))
+    monkeypatch.setattr(syncing, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(syncing, "sync_unsynced", sync_unsynced)
+
+    async def sync() -> int:
+        forgotten: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        ledger = SimpleNamespace(unsynced=unsynced, forget_unsynced=lambda up_to: forgotten.set_result(up_to))
+        jobs: Any = SimpleNamespace(ledger=ledger, root=Path(), runs={})
+        task = asyncio.create_task(Syncing(jobs).keep())
         async with asyncio.timeout(10):
-            await forgotten.wait()
+            up_to = await forgotten
         task.cancel()
+        return up_to
 
-    asyncio.run(sync())
-
+    assert 7 == asyncio.run(sync())
     assert "a file" in synced

@@ -5,24 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import samples
 from cortex.domain.batch import Page
-from cortex.domain.job import Job, JobStatus
+from cortex.domain.job import JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.operator.work import WorkDone
 from cortex.storage.pages import create_page
 
-JOB = Job(
-    id="0" * 16,
-    api_name="api",
-    api_id="v1",
-    workers=1,
-    config=None,
-    batch_size=1,
-    item_count=9,
-    total_batch_count=9,
-    status=JobStatus.RUNNING,
-    created_at_ns=1,
-)
+JOB = replace(samples.JOB, item_count=9, total_batch_count=9, status=JobStatus.RUNNING)
 SECOND = 10**9
 
 

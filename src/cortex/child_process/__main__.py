@@ -14,15 +14,13 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from cortex.domain.frame import FrameReader, encode
-from cortex.worker.kernel import die_with_parent, name_process
+from cortex.worker.kernel import can_fork, die_with_parent, name_process
 
 _READ_BYTES: Final = 1 << 16
 _FDS: Final = 2
-_TASKS: Final = Path("/proc/self/task")
 
 
 def main() -> int:
@@ -90,7 +88,7 @@ class _Server:
         module = f"{frame['module']}.__main__"
         _import([module, *frame["imports"]])
         try:
-            pid = os.fork() if _can_fork() else None
+            pid = os.fork() if can_fork() else None
         except OSError:
             pid = None
         if pid == 0:
@@ -159,24 +157,6 @@ def _import(modules: Sequence[str]) -> None:
                 prepare()
     gc.enable()
     gc.freeze()  # what is there now stays shared with the children
-
-
-def _can_fork() -> bool:
-    """Tell whether a fork of this process is whole: no thread is left that would be missing in it.
-
-    A library whose threads survive forks, as OpenBLAS's do, ends them before each: so fork once, and count again.
-    """
-    if _is_alone():
-        return True
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return _is_alone()
-
-
-def _is_alone() -> bool:
-    return sum(1 for _ in _TASKS.iterdir()) == 1
 
 
 def _kill_group(pid: int) -> None:

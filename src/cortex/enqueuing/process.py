@@ -123,7 +123,7 @@ class Enqueuers:
                 if isinstance(event, Happening):
                     yield event
 
-    async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
+    def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
         """Have a process do this and give what it tells. Raises ChildDied unless it has said its last word."""
         call = Call(
             module="cortex.enqueuing",
@@ -132,9 +132,7 @@ class Enqueuers:
             log=self.log,
             imports=imports_for(request.source.paths),
         )
-        async with aclosing(self.children.events(WORDS, call)) as events:
-            async for event in events:
-                yield event
+        return self.children.events(WORDS, call)
 
 
 def _scheme(path: str) -> str:

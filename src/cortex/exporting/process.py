@@ -109,7 +109,7 @@ class Exporters:
         assert last is not None  # noqa: S101 - the last word has been said
         return last
 
-    async def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
+    def _events(self, action: str, request: Request) -> AsyncGenerator[Event, None]:
         call = Call(
             module="cortex.exporting",
             action=action,
@@ -117,9 +117,7 @@ class Exporters:
             log=self.log,
             imports=imports_for(_urls(request)),
         )
-        async with aclosing(self.children.events(WORDS, call)) as events:
-            async for event in events:
-                yield event
+        return self.children.events(WORDS, call)
 
 
 def _asked(allowed: Allowed) -> dict[str, Any]:

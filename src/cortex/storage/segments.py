@@ -108,7 +108,7 @@ class SegmentWriter:
         self._payload.flush()
         os.fdatasync(self._payload.fileno())
         self._payload.close()
-        segment = self._finish(self.count, self._offsets.tobytes() + self._checksums.tobytes())
+        segment = self._finish(self.count, _index(self._offsets, self._checksums))
         self._payload, self._written_back = None, 0
         self._offsets, self._checksums = array("I", [0]), array("I")
         return segment
@@ -133,6 +133,15 @@ class SegmentWriter:
         sync_file(self._folder.segments)
         self._number, self._first = segment.number + 1, segment.end
         return segment
+
+
+def index_of(batches: Sequence[bytes]) -> bytes:
+    """Give the index of a Segment of these Batches: where each begins, where the last ends, and their checksums."""
+    return _index(array("I", accumulate(map(len, batches), initial=0)), array("I", map(zlib.crc32, batches)))
+
+
+def _index(offsets: "array[int]", checksums: "array[int]") -> bytes:
+    return offsets.tobytes() + checksums.tobytes()
 
 
 def write_segments(folder: JobFolder, batches: Iterable[bytes]) -> list[SegmentRange]:

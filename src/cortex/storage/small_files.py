@@ -5,11 +5,8 @@ power cut. A larger Job has its files synced instead, before that commit.
 """
 
 import os
-import zlib
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +15,7 @@ from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.files import sync_files
 from cortex.storage.ledger import Ledger, UnsyncedFile
-from cortex.storage.segments import write_segments
+from cortex.storage.segments import index_of, write_segments
 
 _MOST_BYTES: Final = 64 * 1024
 """What the files of a Job may have together: more is synced sooner than it is written twice."""
@@ -48,10 +45,9 @@ def write_dataset(folder: JobFolder, batches: Sequence[bytes]) -> Dataset:
     if not is_small(batches):
         return Dataset(segments=write_segments(folder, batches))
     assert len(batches) <= MAX_SEGMENT_BATCHES  # noqa: S101 - they are fewer than their bytes
-    offsets, checksums = array("I", accumulate(map(len, batches), initial=0)), array("I", map(zlib.crc32, batches))
     written = [
         (folder.payload(0), b"".join(batches)),
-        (folder.offsets(0), offsets.tobytes() + checksums.tobytes()),
+        (folder.offsets(0), index_of(batches)),
         (folder.states(0), bytes(len(batches))),
     ]
     for directory in (folder.root, folder.segments, folder.workers):

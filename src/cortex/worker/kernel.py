@@ -6,13 +6,16 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Collection
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_TASKS: Final = Path("/proc/self/task")
 
 
 def die_with_parent() -> None:
@@ -23,6 +26,25 @@ def die_with_parent() -> None:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def can_fork(minding: Collection[str] = ()) -> bool:
+    """Tell whether a fork of this process is whole: no thread is left that would be missing in it.
+
+    A library whose threads survive forks, as OpenBLAS's do, ends them before each: so fork once, and count again.
+    Threads that are named in `minding` are not missing: what has started them, starts them in the fork when it must.
+    Raises OSError where there can be no more processes.
+    """
+    if not _TASKS.is_dir():
+        return False
+    if len(list(_TASKS.iterdir())) == 1:
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    names = [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in _TASKS.iterdir()]
+    return sum(name not in minding for name in names) == 1
 
 
 def name_process(name: str) -> None:

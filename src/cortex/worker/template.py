@@ -21,12 +21,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from cortex.domain.frame import Frame, FrameReader, encode
 from cortex.predictor import load
-from cortex.worker.kernel import die_with_parent, join_group, name_process
+from cortex.worker.kernel import can_fork, die_with_parent, join_group, name_process
 from cortex.worker.life import end_with, enter_project, live
 from cortex.worker.output import Output
 from cortex.worker.termination import Termination
@@ -72,7 +71,7 @@ def main() -> int:
         link.sendall(encode({"type": "ready", "can_fork": False}))
         return 0
     predictor_class = _import(setup)
-    if predictor_class is None or not _can_fork():
+    if predictor_class is None or not can_fork(_MINDS_FORKS):
         link.sendall(encode({"type": "ready", "can_fork": False}))
         return 0
     prepared = _Prepared(predictor_class, _prepare_output(), Termination())
@@ -113,20 +112,6 @@ def _prepare_output() -> Output:
     for file in (null, reading, writing):
         os.close(file)
     return output
-
-
-def _can_fork() -> bool:
-    """Tell whether a fork of this process is whole: no thread is left that would be missing in it.
-
-    A library whose threads survive forks, as OpenBLAS's do, ends them before each: so fork once, and count after.
-    """
-    tasks = Path("/proc/self/task")
-    if not tasks.is_dir():
-        return False
-    if len(list(tasks.iterdir())) > 1:
-        os.waitpid(_fork_once(lambda: None), 0)
-    names = [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()]
-    return sum(name not in _MINDS_FORKS for name in names) == 1
 
 
 def _fork_once(run: Callable[[], None]) -> int:

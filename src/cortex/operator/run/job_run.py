@@ -185,7 +185,7 @@ class JobRun:
         kind = frame["type"]
         if kind == "lease_ended":
             self._lease_ended(worker, frame)
-        elif kind == "ready":
+        elif kind == "ready":  # this and the next are said by Workers of earlier versions; others say it in `hello`
             self._became_ready(worker, frame["has_hook"])
         elif kind == "init_failed":
             self._init_failed(view, view.connection, frame["error"])
