@@ -1,9 +1,10 @@
 """Connections that ask nothing, and too many of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import uvicorn
@@ -14,7 +15,12 @@ from cortex.web import connections
 from cortex.web.connections import BoundedConnection, while_connected
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Connect = Callable[[], Awaitable[Streams]]
+
+
+class Connect(Protocol):
+    """Connect to what is served, having sent this before the server looks."""
+
+    async def __call__(self, sent: bytes = b"") -> Streams: ...
 
 
 @asynccontextmanager
@@ -28,8 +34,10 @@ async def serving(application: Any) -> AsyncIterator[Connect]:
     )
     opened: list[asyncio.StreamWriter] = []
 
-    async def connect() -> Streams:
-        streams = await asyncio.open_connection(*server.sockets[0].getsockname())
+    async def connect(sent: bytes = b"") -> Streams:
+        connected = socket.create_connection(server.sockets[0].getsockname())
+        connected.sendall(sent)
+        streams = await asyncio.open_connection(sock=connected)
         opened.append(streams[1])
         return streams
 
@@ -56,8 +64,7 @@ def test_a_connection_that_does_not_come_to_ask_is_closed(monkeypatch: pytest.Mo
 
     async def ask() -> bytes:
         async with serving(answer) as connect:
-            reader, writer = await connect()
-            writer.write(sent)
+            reader, _ = await connect(sent)
             return await reader.read()  # to its end
 
     assert asyncio.run(ask()).count(b" 204 ") == sent.count(REQUEST)
@@ -74,8 +81,7 @@ def test_a_connection_that_waits_for_its_answer_is_not_closed(monkeypatch: pytes
             await answer(scope, receive, send)
 
         async with serving(answer_late) as connect:
-            reader, writer = await connect()
-            writer.write(REQUEST)
+            reader, _ = await connect(REQUEST)
             for _ in range(5):
                 idle, _ = await connect()
                 await idle.read()
@@ -114,8 +120,7 @@ def test_a_connection_that_falls_silent_within_a_request_is_closed(monkeypatch: 
 
     async def ask() -> bytes:
         async with serving(listen) as connect:
-            reader, writer = await connect()
-            writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf")
+            reader, _ = await connect(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf")
             return await reader.read()  # to its end
 
     assert asyncio.run(ask()) == b""
