@@ -308,11 +308,11 @@ class CrashStory:
                 status = self.operator.status(each.job)
                 enqueued = status["total_batch_count"]
                 if status["status"] == JobStatus.ENQUEUING and enqueued > self._enqueued_at_kill.get(each.job, 0):
-                    enqueuers = self._enqueuers()
-                    for process in enqueuers[:1]:
-                        process.kill()
-                        self._enqueued_at_kill[each.job] = enqueued
-                        return True
+                    with suppress(psutil.NoSuchProcess):  # it has just ended
+                        for process in self._enqueuers()[:1]:
+                            process.kill()
+                            self._enqueued_at_kill[each.job] = enqueued
+                            return True
             if not self._enqueuers():
                 self._submit_files()
             return False
