@@ -128,7 +128,13 @@ def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not
     assert [{"a": number, "padding": "x" * 100} for number in range(100)] == first
 
 
-def test_an_enqueuer_that_is_killed_while_its_forks_check_lines_that_stay_goes_on(tmp_path, enqueuers, source):
+@pytest.mark.parametrize(("is_compressed", "kind"), [(False, "source"), (True, "lines")])
+def test_an_enqueuer_that_is_killed_while_its_forks_check_lines_goes_on(
+    tmp_path, enqueuers, source, is_compressed, kind
+):
+    for path in (tmp_path / "data").iterdir() if is_compressed else ():
+        path.with_suffix(".gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+        path.unlink()
     whole, killed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "killed")
     enqueuers.in_place_from_bytes, enqueuers.segment_bytes = 0, 16 * 1024  # hundreds of segments
     is_to_die, kills = True, 0
@@ -148,7 +154,7 @@ def test_an_enqueuer_that_is_killed_while_its_forks_check_lines_that_stay_goes_o
     assert [Restarted(how="was killed by signal 9 (SIGKILL)")] * 3 == restarts
     assert expected == [event for event in told if not isinstance(event, Restarted)]
     assert files_of(whole) == files_of(killed)
-    assert [] == list(whole.segments.glob("*.payload"))
+    assert {kind, "offsets", "states"} == {path.suffix[1:] for path in whole.segments.iterdir()}
     assert 300_000 == sum(event.items for event in told if isinstance(event, SegmentCut))
 
 

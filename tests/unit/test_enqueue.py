@@ -1,6 +1,9 @@
+import errno
 import gzip
+import itertools
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,13 +14,13 @@ from hypothesis import strategies as st
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.source import FileSource, SourceKind
-from cortex.enqueuing import portions
+from cortex.enqueuing import incoming, portions
 from cortex.enqueuing.enqueue import enqueue
-from cortex.enqueuing.events import Enqueued, EnqueuingFailed, FileBegun, SegmentCut
+from cortex.enqueuing.events import Enqueued, EnqueuingFailed, FileBegun, NoRoom, SegmentCut
 from cortex.enqueuing.listing import read_listing
 from cortex.files.places import AllFiles
 from cortex.storage.payload import read_payload
-from cortex.storage.segments import States
+from cortex.storage.segments import SegmentDamaged, States
 from cortex.worker.segment import LeasedSegment
 from full_disk import files_of_at_most
 
@@ -83,10 +86,14 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.segments.iterdir()}
 
 
-def write_files(root, contents):
+def write_files(root, contents, *, compressed=()):
+    """Write these files; a file of this machine that is compressed is read like one that comes from elsewhere."""
     root.mkdir()
     for number, content in enumerate(contents):
-        (root / f"{number:03}").write_bytes(content)
+        if number in compressed:
+            (root / f"{number:03}.gz").write_bytes(gzip.compress(content))
+        else:
+            (root / f"{number:03}").write_bytes(content)
     return FileSource(kind=DELIMITED, paths=(f"{root}/",), batch_size=1)
 
 
@@ -97,15 +104,20 @@ def failure_of(told) -> str:
 
 @settings(deadline=None, max_examples=40)  # each writes and syncs dozens of files
 @given(
-    st.lists(CONTENTS, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 40), st.sampled_from([0, 20, 2**60])
+    st.lists(CONTENTS, min_size=1, max_size=4),
+    st.sets(st.integers(0, 3)),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.sampled_from([0, 20, 2**60]),
 )
-@example([b"1\n\n2\n3\n4\n5\n6\n"], 1, 1, 0)
+@example([b"1\n\n2\n3\n4\n5\n6\n"], set(), 1, 1, 0)
+@example([b"1\n2\n3\n4\n\n5\n6\n"], {0}, 1, 2, 0)
 def test_an_enqueuer_that_is_killed_after_every_segment_gives_what_one_gives_that_is_not(
-    tmp_path_factory, contents, batch_size, segment_bytes, in_place_from_bytes
+    tmp_path_factory, contents, compressed, batch_size, segment_bytes, in_place_from_bytes
 ):
     options = {"segment_bytes": segment_bytes, "in_place_from_bytes": in_place_from_bytes}
     root = tmp_path_factory.mktemp("job")
-    source = replace(write_files(root / "data", contents), batch_size=batch_size)
+    source = replace(write_files(root / "data", contents, compressed=compressed), batch_size=batch_size)
     whole, killed = JobFolder(root / "whole"), JobFolder(root / "killed")
     expected = run(whole, source, **options)
 
@@ -140,12 +152,18 @@ def test_the_items_of_all_lines_are_in_batches_across_files(tmp_path_factory, co
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(CONTENTS | PLAIN, min_size=1, max_size=4), st.integers(1, 5), st.integers(0, 40), st.integers(1, 40))
-def test_lines_that_stay_in_their_files_give_the_batches_that_copied_ones_give(
-    tmp_path_factory, contents, batch_size, in_place_from_bytes, segment_bytes
+@given(
+    st.lists(CONTENTS | PLAIN, min_size=1, max_size=4),
+    st.sets(st.integers(0, 3)),
+    st.integers(1, 5),
+    st.integers(0, 40),
+    st.integers(1, 40),
+)
+def test_lines_that_stay_or_are_written_down_as_they_come_give_the_batches_that_copied_ones_give(
+    tmp_path_factory, contents, compressed, batch_size, in_place_from_bytes, segment_bytes
 ):
     root = tmp_path_factory.mktemp("job")
-    source = replace(write_files(root / "data", contents), batch_size=batch_size)
+    source = replace(write_files(root / "data", contents, compressed=compressed), batch_size=batch_size)
     copied, staying = JobFolder(root / "copied"), JobFolder(root / "staying")
 
     told = run(copied, source, segment_bytes=segment_bytes)
@@ -157,7 +175,7 @@ def test_lines_that_stay_in_their_files_give_the_batches_that_copied_ones_give(
     assert sum(cut.items for cut in segments_of(told)) == sum(cut.items for cut in segments_of(also))
     for cut in segments_of(also):
         number = cut.segment.number
-        assert staying.payload(number).exists() is not staying.source(number).exists()
+        assert 1 == sum(path(number).exists() for path in (staying.payload, staying.lines, staying.source))
 
 
 def all_batches_read_by_the_operator(folder, told):
@@ -168,37 +186,57 @@ def all_batches_read_by_the_operator(folder, told):
     ]
 
 
-def which_stay(folder, told) -> list[tuple[bool, int]]:
-    """Tell of each Segment whether its Batches stay, and how many they are."""
-    return [(folder.source(cut.segment.number).exists(), cut.segment.count) for cut in segments_of(told)]
+STAYS, COMES, COPIED = "stays", "comes", "copied"
 
 
+def how(folder, told) -> list[tuple[str, int]]:
+    """Tell of each Segment how its Batches were taken, and how many they are."""
+    kinds = {COPIED: folder.payload, COMES: folder.lines, STAYS: folder.source}
+    return [
+        (next(kind for kind, path in kinds.items() if path(cut.segment.number).exists()), cut.segment.count)
+        for cut in segments_of(told)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "compressed"), [(STAYS, ()), (COMES, range(9))])
 @pytest.mark.parametrize(
     ("expected", "contents"),
     [
         ([(True, 4)], [b"1\n2\n3\n4\n5\n6\n7\n8\n"]),
-        ([(True, 4)], [b"\xef\xbb\xbf1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n8"]),
+        ([(True, 4)], [b"1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n8\r\n"]),
         ([(True, 3), (False, 1)], [b"1\n2\n3\n4\n5\n6\n7"]),
         ([(True, 2), (False, 2)], [b"1\n2\n3\n4\n5\n\n6\n7\n8\n"]),
         ([(True, 1), (False, 3)], [b"1\n2\n 3\n4\n5\n6\n7\n8\n"]),
         ([(True, 2), (False, 1), (True, 2)], [b"1\n2\n3\n4\n5\n", b"6\n7\n8\n9\n10\n"]),
-        ([(False, 1), (True, 2)], [b"1", b"2\n3\n4\n5\n6"]),
+        ([(False, 1), (True, 2)], [b"1", b"2\n3\n4\n5\n6\n"]),
         ([(False, 2)], [b"1", b"2", b"3"]),
     ],
 )
-def test_of_a_large_file_stays_what_is_before_its_first_odd_line_and_fills_batches(tmp_path, expected, contents):
-    source = replace(write_files(tmp_path / "data", contents), batch_size=2)
+def test_of_a_large_file_is_not_copied_what_is_before_its_first_odd_line_and_fills_batches(
+    tmp_path, expected, contents, kind, compressed
+):
+    source = replace(write_files(tmp_path / "data", contents, compressed=compressed), batch_size=2)
     folder = JobFolder(tmp_path / "job")
 
     told = run(folder, source, segment_bytes=1000, in_place_from_bytes=0)
 
-    assert expected == which_stay(folder, told)
+    assert [(kind if is_large else COPIED, count) for is_large, count in expected] == how(folder, told)
 
 
-def test_small_compressed_and_uploaded_files_are_copied(tmp_path):
+def test_a_byte_order_mark_and_a_last_line_without_an_end_stay(tmp_path):
+    content = b"\xef\xbb\xbf1\n2\n3\n4"
+    source = replace(write_files(tmp_path / "data", [content, content], compressed={1}), batch_size=2)
     folder = JobFolder(tmp_path / "job")
-    write_files(tmp_path / "data", [b"1\n", b"2\n3\n4\n5\n"])
-    (tmp_path / "data" / "002.gz").write_bytes(gzip.compress(b"6\n7\n8\n9\n"))
+
+    told = run(folder, source, segment_bytes=1000, in_place_from_bytes=0)
+
+    assert [[1, 2], [3, 4]] * 2 == all_batches(folder, told)
+    assert [(STAYS, 2), (COPIED, 2)] == how(folder, told)
+
+
+def test_small_files_are_copied_and_large_ones_that_are_compressed_or_uploaded_come(tmp_path):
+    folder = JobFolder(tmp_path / "job")
+    write_files(tmp_path / "data", [b"1\n", b"2\n3\n4\n5\n", b"6\n7\n8\n9\n"], compressed={2})
     write_files(folder.root, [])
     write_files(folder.uploads, [b"10\n11\n12\n13\n"])
     paths = (f"{tmp_path}/data/", f"{folder.uploads}/")
@@ -207,19 +245,91 @@ def test_small_compressed_and_uploaded_files_are_copied(tmp_path):
     told = run(folder, source, segment_bytes=1000, in_place_from_bytes=8)
 
     assert [[number] for number in range(1, 14)] == all_batches(folder, told)
-    assert [(False, 1), (True, 4), (False, 8)] == which_stay(folder, told)
+    assert [(COPIED, 1), (STAYS, 4), (COMES, 4), (COMES, 4)] == how(folder, told)
 
 
-def test_a_batch_that_may_be_too_large_is_copied_and_white_space_does_not_count(tmp_path):
+def test_what_a_process_that_was_killed_has_left_of_what_comes_is_removed(tmp_path):
+    folder = JobFolder(tmp_path / "job")
+    folder.segments.mkdir(parents=True)
+    folder.draft(7).write_bytes(b"1\n2")
+
+    run(folder, write_files(tmp_path / "data", [b"1\n2\n"], compressed={0}), in_place_from_bytes=0)
+
+    assert {"000000.lines", "000000.offsets", "000000.states"} == files_of(folder).keys()
+
+
+def test_what_comes_is_on_the_disk_before_a_segment_of_it_is_told(tmp_path, monkeypatch):
+    folder, sync, synced = JobFolder(tmp_path / "job"), os.fdatasync, []
+
+    def note(opened):
+        sync(opened)
+        status = os.fstat(opened)
+        synced.append((status.st_ino, status.st_size))
+
+    def tell(event):
+        if isinstance(event, SegmentCut):
+            status = folder.lines(event.segment.number).stat()
+            assert (status.st_ino, status.st_size) in synced
+        told.append(event)
+
+    told = []
+    source = write_files(tmp_path / "data", [b"1\n" * 1000], compressed={0})
+    monkeypatch.setattr(os, "fdatasync", note)
+    enqueue(AllFiles(), source, folder, tell, segment_bytes=100, in_place_from_bytes=0)
+
+    assert 20 == len(segments_of(told))
+
+
+def test_what_comes_waits_for_room_and_goes_on_behind_the_last_segment(tmp_path, monkeypatch):
+    source = write_files(tmp_path / "data", [b"".join(b"%d\n" % number for number in range(1000))], compressed={0})
+    whole, waited = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "waited")
+    write, calls, left = os.write, itertools.count(), []
+
+    def write_unless_full(file, data):
+        if next(calls) in (3, 20):
+            raise OSError(errno.ENOSPC, "no room")
+        return write(file, data)
+
+    monkeypatch.setattr(incoming, "_READ_BYTES", 100)
+    monkeypatch.setattr(time, "sleep", lambda _: left.append(list(waited.segments.glob("*.draft"))))
+    expected = run(whole, source, segment_bytes=500, in_place_from_bytes=0)
+    monkeypatch.setattr(os, "write", write_unless_full)
+    told = run(waited, source, segment_bytes=500, in_place_from_bytes=0)
+
+    assert [NoRoom()] * 2 == [event for event in told if isinstance(event, NoRoom)]
+    assert [[], []] == left
+    assert segments_of(expected) == segments_of(told)
+    assert files_of(whole) == files_of(waited)
+
+
+@pytest.mark.parametrize(("at", "expected"), [(3, [[1], None, [3]]), (None, [[1], [2], None])])
+def test_lines_that_are_not_what_was_written_are_seen_and_cost_no_others(tmp_path, at, expected):
+    folder = JobFolder(tmp_path / "job")
+    source = write_files(tmp_path / "data", [b"1\n2\n3\n"], compressed={0})
+    (cut,) = segments_of(run(folder, source, in_place_from_bytes=0))
+    written = folder.lines(0).read_bytes()
+    folder.lines(0).write_bytes(written[:-1] if at is None else written[: at - 1] + b"5" + written[at:])
+
+    leased = LeasedSegment(folder, 0, 0)
+    found = [json.loads(batch) if batch else None for _, batch in leased.batches(0, 3)]
+    leased.close()
+
+    assert expected == found
+    with pytest.raises(SegmentDamaged):
+        list(read_payload(folder, cut.segment, [expected.index(None)]))
+
+
+@pytest.mark.parametrize(("kind", "compressed"), [(STAYS, ()), (COMES, {0})])
+def test_a_batch_that_may_be_too_large_is_copied_and_white_space_does_not_count(tmp_path, kind, compressed):
     spacious = b"[" + b" " * 200_000 + b"]"
     lines = b"1\n2\n" + spacious + b"\n" + spacious + b"\n3\n4\n"
-    source = replace(write_files(tmp_path / "data", [lines]), batch_size=2)
+    source = replace(write_files(tmp_path / "data", [lines], compressed=compressed), batch_size=2)
     folder = JobFolder(tmp_path / "job")
 
     told = run(folder, source, segment_bytes=2**20, in_place_from_bytes=0)
 
     assert [[1, 2], [[], []], [3, 4]] == all_batches(folder, told)
-    assert [(True, 1), (False, 2)] == which_stay(folder, told)
+    assert [(kind, 1), (COPIED, 2)] == how(folder, told)
 
 
 def test_a_batch_that_is_too_large_is_told_by_its_lines_behind_lines_that_stay(tmp_path):
@@ -231,12 +341,14 @@ def test_a_batch_that_is_too_large_is_told_by_its_lines_behind_lines_that_stay(t
     assert reason.startswith(f"`{tmp_path}/data/000` line 3 to `{tmp_path}/data/000` line 4: a batch of 280")
 
 
-def test_a_bad_line_is_told_by_its_number_behind_lines_that_stay(tmp_path):
-    source = replace(write_files(tmp_path / "data", [b"1\n" * 1000 + b"3,\n1\n"]), batch_size=10)
+@pytest.mark.parametrize(("name", "compressed"), [("000", ()), ("000.gz", {0})])
+def test_a_bad_line_is_told_by_its_number_behind_lines_that_are_not_copied(tmp_path, name, compressed):
+    files = write_files(tmp_path / "data", [b"1\n" * 1000 + b"3,\n1\n"], compressed=compressed)
+    source = replace(files, batch_size=10)
 
     reason = failure_of(run(JobFolder(tmp_path / "job"), source, segment_bytes=100, in_place_from_bytes=0))
 
-    assert reason.startswith(f"`{tmp_path}/data/000`: line 1001 holds more than one value")
+    assert reason.startswith(f"`{tmp_path}/data/{name}`: line 1001 holds more than one value")
 
 
 def test_a_file_that_changes_while_it_is_checked_fails_the_job(tmp_path):
@@ -271,7 +383,7 @@ def test_a_file_that_stays_is_on_the_disk_before_a_segment_of_it_is_told(tmp_pat
     monkeypatch.setattr(os, "fsync", note)
     enqueue(AllFiles(), source, JobFolder(tmp_path / "job"), tell, segment_bytes=100, in_place_from_bytes=0)
 
-    assert {True} == {stays for stays, _ in which_stay(JobFolder(tmp_path / "job"), told)}
+    assert {STAYS} == {kind for kind, _ in how(JobFolder(tmp_path / "job"), told)}
 
 
 def test_a_file_that_was_written_to_just_now_is_taken_when_a_change_would_be_seen(tmp_path, monkeypatch):
@@ -300,7 +412,7 @@ def test_a_job_that_an_earlier_version_was_copying_goes_on_in_place_and_both_kin
     told += run(folder, source, segment_bytes=1000, in_place_from_bytes=0, resume=segments_of(told)[-1].resume)
 
     assert [[*range(first, first + 5)] for first in range(0, 100, 5)] == all_batches(folder, told)
-    assert [False, False, True] == [stays for stays, _ in which_stay(folder, told)]
+    assert [COPIED, COPIED, STAYS] == [kind for kind, _ in how(folder, told)]
 
 
 @pytest.mark.parametrize("stop_after", [None, 1, 2, 3, 4])
@@ -476,11 +588,12 @@ def test_files_that_are_gone_fail_the_job(tmp_path, kind):
     assert f"{kind}.s3_paths: no file matches any more" == failure_of(run(JobFolder(tmp_path / "job"), source))
 
 
-def test_a_full_disk_fails_the_job_with_what_to_do(tmp_path):
-    source = write_files(tmp_path / "data", [b"1\n" * 10_000])
+@pytest.mark.parametrize(("compressed", "from_bytes"), [((), 2**60), ({0}, 0)])
+def test_a_full_disk_fails_the_job_with_what_to_do(tmp_path, compressed, from_bytes):
+    source = write_files(tmp_path / "data", [b"1\n" * 10_000], compressed=compressed)
 
     with files_of_at_most(10_000):
-        told = run(JobFolder(tmp_path / "job"), source, segment_bytes=100_000)
+        told = run(JobFolder(tmp_path / "job"), source, segment_bytes=100_000, in_place_from_bytes=from_bytes)
 
     assert failure_of(told).startswith("the operator's disk is full")
     assert [] == segments_of(told)

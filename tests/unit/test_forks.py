@@ -29,14 +29,16 @@ def who(number: int) -> bytes:
 
 
 def test_results_come_in_order_from_processes_of_their_own():
-    results = [result.decode().split() for result in in_forks(who, 20)]
+    results = [result.decode().split() for result in in_forks(who, range(20))]
 
     assert [str(number) for number in range(20)] == [number for number, _ in results]
     assert 2 == len({pid for _, pid in results} - {str(os.getpid())})
 
 
 def test_large_results_are_whole():
-    assert [bytes([number]) * 1_000_000 for number in range(5)] == list(in_forks(lambda n: bytes([n]) * 1_000_000, 5))
+    assert [bytes([number]) * 1_000_000 for number in range(5)] == list(
+        in_forks(lambda n: bytes([n]) * 1_000_000, range(5))
+    )
 
 
 @pytest.mark.parametrize("cpus", [{0}, {0, 1}])
@@ -44,11 +46,11 @@ def test_large_results_are_whole():
 def test_little_work_is_done_here(monkeypatch, cpus, count):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cpus)
 
-    assert [who(number) for number in range(count)] == list(in_forks(who, count))
+    assert [who(number) for number in range(count)] == list(in_forks(who, range(count), count))
 
 
 def test_what_a_killed_process_has_not_done_is_done_here():
-    results = in_forks(lambda number: str(number).encode() * 100_000, 40)
+    results = in_forks(lambda number: str(number).encode() * 100_000, range(40))
     first = next(results)
 
     for child in children():
@@ -68,7 +70,7 @@ def test_where_no_more_processes_can_be_started_their_work_is_done_here(monkeypa
         return fork()
 
     monkeypatch.setattr(os, "fork", fork_some)
-    results = [result.decode().split() for result in in_forks(who, 20)]
+    results = [result.decode().split() for result in in_forks(who, range(20))]
 
     assert [str(number) for number in range(20)] == [number for number, _ in results]
     assert 20 - 10 * possible == [pid for _, pid in results].count(str(os.getpid()))
@@ -81,7 +83,7 @@ def test_what_the_work_raises_is_raised_here():
             raise OSError("no such block")
         return b"x"
 
-    results = in_forks(work, 8)
+    results = in_forks(work, range(8))
 
     assert [b"x"] * 3 == [next(results) for _ in range(3)]
     with pytest.raises(OSError, match="no such block"):
@@ -89,7 +91,7 @@ def test_what_the_work_raises_is_raised_here():
 
 
 def test_to_close_it_early_ends_its_processes():
-    results = in_forks(who, 10_000)
+    results = in_forks(who, range(10_000))
     next(results)
     assert 2 == len(children())
 
@@ -101,7 +103,7 @@ def test_they_end_with_the_process_that_forked_them():
         import os, time
         from cortex.enqueuing.forks import in_forks
         os.sched_getaffinity = lambda _: {0, 1}
-        results = in_forks(lambda number: time.sleep(number and 600) or str(os.getpid()).encode(), 3)
+        results = in_forks(lambda number: time.sleep(number and 600) or str(os.getpid()).encode(), range(3))
         print(next(results).decode(), flush=True)
         next(results)
     """

@@ -8,7 +8,14 @@ from cortex.domain.batch import MAX_BATCH_BYTES, MAX_SEGMENT_BATCHES, MAX_SEGMEN
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.pages import create_page, read_page, work_done, write_lease, write_limit
-from cortex.storage.segments import SegmentDamaged, States, ended_prefix, sync_file, write_segments
+from cortex.storage.segments import (
+    SegmentDamaged,
+    States,
+    ended_prefix,
+    remove_payload,
+    sync_file,
+    write_segments,
+)
 from cortex.worker.segment import LeasedSegment
 from job_files import make_job, set_states
 
@@ -238,3 +245,13 @@ def test_a_segment_of_an_earlier_version_has_no_checksums_and_is_read_all_the_sa
 
     assert [(0, b"[0]"), (1, b"[1]"), (2, b"[2]")] == list(read.batches(0, 3))
     read.close()
+
+
+def test_nothing_of_the_items_that_no_worker_will_read_is_left(tmp_path):
+    folder, _ = make_job(tmp_path / "job", 3)
+    for path in (folder.lines(1), folder.draft(0)):  # the draft is of a process that was killed
+        path.write_bytes(b"1\n")
+
+    remove_payload(folder)
+
+    assert {"000000.offsets", "000000.states"} == {path.name for path in folder.segments.iterdir()}

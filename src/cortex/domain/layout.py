@@ -1,4 +1,4 @@
-"""Where the files of a Job lie: the one place that knows their names."""
+"""Where the files of a Job, and of a RealtimeAPI, lie: the one place that knows their names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,14 @@ class JobFolder:
         """The Batches of a Segment, one JSON array after the other."""
         return self.root.joinpath("segments", f"{segment:06}.payload")
 
+    def lines(self, segment: int) -> Path:
+        """The Batches of a Segment that has no payload, as the lines that they came in: one after the other."""
+        return self.root.joinpath("segments", f"{segment:06}.lines")
+
+    def draft(self, number: int) -> Path:
+        """What is to be the lines of a Segment, or of none, while it is being written and checked."""
+        return self.root.joinpath("segments", f"{number:06}.draft")
+
     def source(self, segment: int) -> Path:
         """Which file of the user's holds the Batches of a Segment that has no payload of its own."""
         return self.root.joinpath("segments", f"{segment:06}.source")
@@ -87,3 +95,33 @@ class JobFolder:
     def index(self, worker: str) -> Path:
         """The result entries of a Worker, in the same order."""
         return self.root.joinpath("workers", f"{worker}.index")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFolder:
+    """The folder of one RealtimeAPI."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        """The API's log, as its users read it."""
+        return self.root / "log"
+
+    @property
+    def older_log(self) -> Path:
+        """What was in the log before it grew too long, up to as much again."""
+        return self.root / "log.1"
+
+    @property
+    def release(self) -> Path:
+        """How many replicas there are to be, and which of those that may still run are of the present version."""
+        return self.root / "release.json"
+
+    def version(self, api_id: str) -> JobFolder:
+        """The folder of a version, laid out like that of a Job: what its processes start with, and their pages."""
+        return JobFolder(self.root / api_id)
+
+    def requests(self, api_id: str) -> Path:
+        """How many requests a version has answered."""
+        return self.root.joinpath(api_id, "requests.json")

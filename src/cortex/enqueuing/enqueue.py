@@ -22,7 +22,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.enqueuing.lines import BadDataset
-from cortex.enqueuing.portions import Cursor, InPlace, Portions, Staying, open_portions
+from cortex.enqueuing.portions import Cursor, InPlace, Large, Portions, WrittenDown, open_portions
 from cortex.files.files import Files
 from cortex.storage.files import FULL, NO_ROOM, sync_file
 from cortex.storage.segments import SegmentWriter
@@ -52,7 +52,11 @@ def enqueue(
     is full is waited for: what comes after the last Segment is cut again when it has room. Files of this machine that
     have `in_place_from_bytes` stay where they are, as far as they can.
     """
-    staying = Staying(from_bytes=in_place_from_bytes, segment_bytes=segment_bytes * _TIMES_AS_LARGE)
+    large = Large(
+        from_bytes=in_place_from_bytes,
+        in_place_segment_bytes=segment_bytes * _TIMES_AS_LARGE,
+        incoming_segment_bytes=segment_bytes,
+    )
 
     def tell_and_remember(event: Told) -> None:
         nonlocal resume
@@ -60,7 +64,7 @@ def enqueue(
         if isinstance(event, SegmentCut):
             resume = event.resume
 
-    while _finds_no_room(files, source, folder, tell_and_remember, resume, segment_bytes, staying):
+    while _finds_no_room(files, source, folder, tell_and_remember, resume, segment_bytes, large):
         tell(NoRoom())
         time.sleep(_LOOK_FOR_ROOM_SECONDS)
 
@@ -72,7 +76,7 @@ def _finds_no_room(
     tell: Callable[[Told], None],
     resume: Resume | None,
     segment_bytes: int,
-    staying: Staying,
+    large: Large,
 ) -> bool:
     """Go on to the end, or until the disk is full: then it is True."""
     number, first, cursor = (resume.number, resume.first, resume.cursor) if resume else (0, 0, None)
@@ -80,7 +84,7 @@ def _finds_no_room(
         with SegmentWriter(folder, number=number, first=first, max_bytes=segment_bytes) as writer:
             for directory in (folder.root, folder.root.parent):
                 sync_file(directory)
-            with closing(open_portions(files, source, folder, cursor, tell, staying)) as portions:
+            with closing(open_portions(files, source, folder, cursor, tell, large)) as portions:
                 _Enqueuing(source, portions, writer, tell).run()
     except BadDataset as error:
         tell(EnqueuingFailed(reason=str(error)))
@@ -114,8 +118,8 @@ class _Enqueuing:
     def run(self) -> None:
         size = self._source.batch_size
         for portion in self._portions:
-            if isinstance(portion, InPlace):
-                self._refer(portion)
+            if isinstance(portion, InPlace | WrittenDown):
+                self._publish(portion)
                 continue
             to_first_end = size - self._cutter.carried
             batches = self._cutter.cut(portion)
@@ -127,9 +131,12 @@ class _Enqueuing:
         if self._writer.next_batch == 0:
             raise BadDataset(_describe_nothing(self._source, self._portions.files))
 
-    def _refer(self, batches: InPlace) -> None:
+    def _publish(self, batches: InPlace | WrittenDown) -> None:
         self._complete()
-        segment = self._writer.refer(batches.file, batches.index)
+        if isinstance(batches, InPlace):
+            segment = self._writer.refer(batches.file, batches.index)
+        else:
+            segment = self._writer.take(batches.taken.path, batches.taken.bounds, batches.taken.checksums)
         self._tell(SegmentCut(segment=segment, items=batches.batches * self._source.batch_size, cursor=batches.cursor))
         self._tell_progress()
 

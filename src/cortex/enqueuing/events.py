@@ -12,7 +12,8 @@ STREAMED_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Small enough that a restarted enqueuer loses seconds, large enough that a terabyte has 16 thousand Segments."""
 
 IN_PLACE_FROM_BYTES: Final = 16 * 1024 * 1024
-"""Lines of local files that have as many stay where they are. To copy others takes no time, and then they may go."""
+"""Files of lines that have as many are not copied Batch by Batch: those of this machine stay where they are, and what
+comes from elsewhere, or is decompressed, is written down as it comes. To copy smaller ones takes no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,8 @@ from cortex.enqueuing.lines import BLOCK_BYTES
 from cortex.enqueuing.plain import Numbers, plain_beginning, plain_line_ends
 
 _PIECE_BYTES: Final = 4 * 1024 * 1024  # what is checked by one process at a time
-_BRACKETS: Final = len("[]")
+BRACKETS: Final = len("[]")
+"""What a Batch has beyond the bytes of its lines."""
 
 
 def batches_in_place(
@@ -31,8 +32,8 @@ def batches_in_place(
     copy.
     """
     first = begin // piece_bytes
-    work = partial(_check_piece, file, size, begin, piece_bytes)
-    pieces = in_forks(lambda number: work(first + number), max(0, -(-size // piece_bytes) - first))
+    numbers = range(first, -(-size // piece_bytes))
+    pieces = in_forks(partial(_check_piece, file, size, begin, piece_bytes), numbers, len(numbers))
     held = np.array([begin], np.int64)
     with closing(pieces):
         line_ends = _read_pieces(pieces, first * piece_bytes, piece_bytes)
@@ -58,7 +59,7 @@ def _batch_ends(line_ends: Iterable[Numbers], begin: int, batch_size: int) -> It
         ends = more[batch_size - 1 - lines :: batch_size]
         lines = (lines + len(more)) % batch_size
         # A newline at the end is counted, because the end of a file may have none.
-        is_too_large = np.diff(ends, prepend=begin) + _BRACKETS >= MAX_BATCH_BYTES
+        is_too_large = np.diff(ends, prepend=begin) + BRACKETS >= MAX_BATCH_BYTES
         if is_too_large.any():
             yield ends[: int(is_too_large.argmax())]
             return
@@ -88,7 +89,7 @@ def _check_piece(file: int, size: int, begin: int, piece_bytes: int, number: int
     try:
         position = begin if base <= begin else _next_line(file, base, end)
         while is_plain and position < end:
-            text = _read_lines(file, position, end, size)
+            text = read_whole_lines(file, position, end, size)
             ends = plain_line_ends(text)
             is_plain = ends is not None
             ends = plain_beginning(text) if ends is None else ends
@@ -111,7 +112,7 @@ def _next_line(file: int, position: int, end: int) -> int:
     return position
 
 
-def _read_lines(file: int, position: int, end: int, size: int) -> bytes:
+def read_whole_lines(file: int, position: int, end: int, size: int) -> bytes:
     """Give whole lines that begin before an end, without the last newline: at least one, and about a block.
 
     Nothing at all where the first one is too long for any Batch, or the file ends too early.

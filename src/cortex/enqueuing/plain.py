@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Numbers: TypeAlias = npt.NDArray[Any]
 
-_NEWLINE: Final = ord("\n")
+NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 _LINES: Final = msgspec.json.Decoder(msgspec.Raw)
 
@@ -34,10 +34,10 @@ def plain_line_ends(text: bytes) -> Numbers | None:
 
     Whether a line is plain does not depend on the others: it does not matter how a file is cut into texts.
     """
-    if not text or text[-1] == _NEWLINE or _NEVER_FIRST[text[0]]:
+    if not text or text[-1] == NEWLINE or _NEVER_FIRST[text[0]]:
         return None
     characters = np.frombuffer(text, np.uint8)
-    newlines = np.flatnonzero(characters == _NEWLINE)
+    newlines = np.flatnonzero(characters == NEWLINE)
     ends = np.append(newlines, len(text))
     if _NEVER_FIRST[characters[newlines + 1]].any() or not _end_well(characters, ends):
         return None
@@ -60,7 +60,7 @@ def _end_well(characters: Numbers, ends: Numbers) -> bool:
 
 def plain_beginning(text: bytes) -> Numbers:
     """Give where each line ends that comes before the first one that is not plain."""
-    ends = np.append(np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE), len(text))
+    ends = np.append(np.flatnonzero(np.frombuffer(text, np.uint8) == NEWLINE), len(text))
     # Lines are plain or not whatever comes after them, so the beginning can be found by halves.
     count = bisect_left(ends, 1, key=lambda end: plain_line_ends(text[:end]) is None)
     return ends[:count]

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from cortex.domain.source import FileSource, SourceKind
 from cortex.enqueuing.cut import Portion
 from cortex.enqueuing.events import FileBegun
 from cortex.enqueuing.in_place import batches_in_place
+from cortex.enqueuing.incoming import Incoming, Taken
 from cortex.enqueuing.lines import BLOCK_BYTES, BYTE_ORDER_MARK, Lines, Position, read_lines
 from cortex.enqueuing.listing import GrowingListing, read_listing, write_listing
 from cortex.files.address import local_path, read_address
@@ -32,11 +33,12 @@ _TICK_SECONDS: Final = 0.02  # two changes of a file within a tick of the clock 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staying:
-    """Which lines stay where they are: those of large files on this machine."""
+class Large:
+    """Which files of lines are not copied Batch by Batch, and how much of one is a Segment."""
 
-    from_bytes: int  # what is large
-    segment_bytes: int  # so much of a file is one Segment
+    from_bytes: int
+    in_place_segment_bytes: int  # where they stay where they are
+    incoming_segment_bytes: int  # where they are written down as they come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +51,25 @@ class InPlace:
     cursor: Cursor  # where the Items go on
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenDown:
+    """Batches that were written down as they came: a Segment. All Items before them are in Batches."""
+
+    taken: Taken
+    batches: int
+    cursor: Cursor  # where the Items go on
+
+
+Given = Portion | InPlace | WrittenDown
+
+
 class Portions(Protocol):
     """The Portions of a dataset."""
 
     files: int
     """How many files have been begun by now, those before the cursor among them."""
 
-    def __iter__(self) -> Iterator[Portion | InPlace]:
+    def __iter__(self) -> Iterator[Given]:
         """Go through them, once."""
 
     def end(self) -> Cursor:
@@ -74,14 +88,16 @@ def open_portions(
     folder: JobFolder,
     cursor: Cursor | None,
     tell: Callable[[FileBegun], None],
-    staying: Staying,
+    large: Large,
 ) -> Portions:
     """Give all Portions of a dataset, or those from a cursor on. Each file whose content comes is told before."""
     if source.kind is SourceKind.FILE_PATH_LISTER:
         return _UrlPortions(files, source, folder, cursor or {"after": None, "files": 0, "listed": 0})
     write_listing(folder, (file for _, file in select(files, selection(source))))
     begin = cursor or {"file": 0, "offset": 0, "line": 1}
-    return _LinePortions(files, folder, begin, tell, staying, source.batch_size)
+    for left in folder.segments.glob("*.draft"):  # by a process that was killed
+        left.unlink()
+    return _LinePortions(files, folder, begin, tell, large, source.batch_size)
 
 
 def selection(source: FileSource) -> Selection:
@@ -156,58 +172,87 @@ class _LinePortions:
         folder: JobFolder,
         cursor: Cursor,
         tell: Callable[[FileBegun], None],
-        staying: Staying,
+        large: Large,
         batch_size: int,
     ) -> None:
         self._place = files
         self._folder = folder
         self._tell = tell
-        self._staying = staying
+        self._large = large
         self._batch_size = batch_size
         self._begin = Position(offset=cursor["offset"], line=cursor["line"])
         self._is_rest: bool = cursor.get("is_rest", False)
         self._copied = 0  # Items, since the cursor
+        self._incoming: Incoming | None = None
         self.files: int = cursor["file"]
 
-    def __iter__(self) -> Iterator[Portion | InPlace]:
+    def __iter__(self) -> Iterator[Given]:
         for number, file in enumerate(read_listing(self._folder, self.files), self.files):
             begin, self._begin = self._begin, Position()
             is_rest, self._is_rest = self._is_rest, False
             self.files = number + 1
             if begin == Position():
                 self._tell(FileBegun(url=file.url, number=number))
-            with open_text(self._place, file) as content:
-                if not is_rest and self._may_stay(file):
-                    begin = yield from self._missing(content, file, number, begin)
-                    begin = yield from self._stay(content.fileno(), file, number, begin)
-                    is_rest = True
-                for lines in _read(content, file, begin):
-                    yield self._copy(_FileLines(lines=lines, url=file.url, file=number, is_rest=is_rest))
+            if is_rest or file.size_bytes < self._large.from_bytes:
+                with self._open(file, begin) as content:
+                    yield from self._copy(_blocks(content), file, number, begin, is_rest=is_rest)
+            else:
+                begin = yield from self._complete_batch(file, number, begin)
+                take = self._leave if self._may_stay(file) else self._write_down
+                yield from take(file, number, begin)
+
+    def _open(self, file: FileInfo, begin: Position) -> BinaryIO:
+        """Open a file that was listed, at a place in it."""
+        content = open_text(self._place, file)
+        try:
+            _skip(content, begin.offset)
+        except BaseException:
+            content.close()
+            raise
+        return content
 
     def _may_stay(self, file: FileInfo) -> bool:
-        if file.size_bytes < self._staying.from_bytes or is_compressed(file.url):
-            return False
-        if read_address(file.url).scheme != "file":
+        if is_compressed(file.url) or read_address(file.url).scheme != "file":
             return False
         # What was sent for the Job goes once all is enqueued.
         path, folder = os.path.realpath(local_path(file.url)), os.path.realpath(os.fsencode(self._folder.root))
         return not path.startswith(folder + b"/")
 
-    def _missing(
-        self, content: BinaryIO, file: FileInfo, number: int, begin: Position
-    ) -> Generator[Portion, None, Position]:
+    def _complete_batch(self, file: FileInfo, number: int, begin: Position) -> Generator[Portion, None, Position]:
         """Give the lines that complete the Batch that was begun before; return where the others begin."""
         missing = -self._copied % self._batch_size
         if missing:
-            for lines in _read(content, file, begin):
-                if lines.count:
-                    head = lines.head(missing)
-                    missing -= head.count
-                    begin = head.position_after(head.count)
-                    yield self._copy(_FileLines(lines=head, url=file.url, file=number, is_rest=False))
-                if not missing:
-                    break
+            with self._open(file, begin) as content:
+                for lines in read_lines(_blocks(content), file.url, begin):
+                    if lines.count:
+                        head = lines.head(missing)
+                        missing -= head.count
+                        begin = head.position_after(head.count)
+                        yield self._count(_FileLines(lines=head, url=file.url, file=number, is_rest=False))
+                    if not missing:
+                        break
         return begin
+
+    def _write_down(self, file: FileInfo, number: int, begin: Position) -> Generator[Given, None, None]:
+        """Give what can be written down as it comes, Segment by Segment, and then the rest."""
+        self._incoming = Incoming(
+            partial(self._open, file, begin),
+            self._folder.draft,
+            batch_size=self._batch_size,
+            max_bytes=self._large.incoming_segment_bytes,
+        )
+        with closing(self._incoming), closing(self._incoming.segments()) as segments:
+            for taken in segments:
+                begin = _behind(begin, begin.offset + taken.bounds[-1], len(taken.checksums) * self._batch_size)
+                yield WrittenDown(taken=taken, batches=len(taken.checksums), cursor=_cursor(number, begin))
+            yield from self._copy(self._incoming.rest(), file, number, begin, is_rest=True)
+
+    def _leave(self, file: FileInfo, number: int, begin: Position) -> Generator[Given, None, None]:
+        """Give what can stay in a file, Segment by Segment, and then the rest."""
+        with self._open(file, begin) as content:
+            begin = yield from self._stay(content.fileno(), file, number, begin)
+            content.seek(begin.offset)
+            yield from self._copy(_blocks(content), file, number, begin, is_rest=True)
 
     def _stay(self, opened: int, file: FileInfo, number: int, begin: Position) -> Generator[InPlace, None, Position]:
         """Give what can stay, Segment by Segment; return where the rest begins."""
@@ -219,23 +264,29 @@ class _LinePortions:
             source.size,
             begin.offset,
             batch_size=self._batch_size,
-            max_bytes=self._staying.segment_bytes,
+            max_bytes=self._large.in_place_segment_bytes,
         )
         with closing(segments):
             for bounds in segments:
                 _bring_to_disk(opened)
                 check_unchanged(file, opened)
                 batches = len(bounds) - 1
-                begin = Position(offset=int(bounds[-1]), line=begin.line + batches * self._batch_size)
+                begin = _behind(begin, int(bounds[-1]), batches * self._batch_size)
                 yield InPlace(
                     file=replace(source, base=int(bounds[0])),
                     index=(bounds - bounds[0]).astype("<u4").tobytes(),
                     batches=batches,
-                    cursor={"file": number, "offset": begin.offset, "line": begin.line},
+                    cursor=_cursor(number, begin),
                 )
         return begin
 
-    def _copy(self, portion: Portion) -> Portion:
+    def _copy(
+        self, blocks: Iterable[bytes], file: FileInfo, number: int, begin: Position, *, is_rest: bool
+    ) -> Iterator[Portion]:
+        for lines in read_lines(blocks, file.url, begin):
+            yield self._count(_FileLines(lines=lines, url=file.url, file=number, is_rest=is_rest))
+
+    def _count(self, portion: Portion) -> Portion:
         self._copied += portion.count
         return portion
 
@@ -246,7 +297,8 @@ class _LinePortions:
         """Nothing to do: the list is on the disk from the beginning."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        if self._incoming is not None:
+            self._incoming.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,22 +319,30 @@ class _FileLines:
         return f"`{self.url}` line {self.lines.number(index)}"
 
     def cursor_after(self, count: int) -> Cursor:
-        position = self.lines.position_after(count)
-        cursor = {"file": self.file, "offset": position.offset, "line": position.line}
+        cursor = _cursor(self.file, self.lines.position_after(count))
         return {**cursor, "is_rest": True} if self.is_rest else cursor
 
 
-def _read(content: BinaryIO, file: FileInfo, begin: Position) -> Iterator[Lines]:
-    """Give the lines of a file from a place on."""
-    if content.seekable():
-        content.seek(begin.offset)
-    else:
-        _skip(content, begin.offset)
-    return read_lines(iter(partial(content.read, BLOCK_BYTES), b""), file.url, begin)
+def _cursor(file: int, begin: Position) -> Cursor:
+    return {"file": file, "offset": begin.offset, "line": begin.line}
+
+
+def _behind(begin: Position, offset: int, lines: int) -> Position:
+    """Give the place that is so many lines behind another."""
+    return Position(offset=offset, line=begin.line + lines)
+
+
+def _blocks(content: BinaryIO) -> Iterator[bytes]:
+    """Give all that comes from here on."""
+    return iter(partial(content.read, BLOCK_BYTES), b"")
 
 
 def _skip(content: BinaryIO, offset: int) -> None:
-    """Go on to an offset, or to the end, by reading: what is compressed, or far away, knows no other way."""
+    """Go on to an offset, or to the end."""
+    if content.seekable():
+        content.seek(offset)
+        return
+    # By reading: what is compressed, or far away, knows no other way.
     while offset > 0 and (block := content.read(min(offset, BLOCK_BYTES))):
         offset -= len(block)
 

@@ -23,7 +23,7 @@ from cortex.files.files import FileInfo, Files
 from cortex.files.selection import beginning, select
 from cortex.storage.payload import read_payload, source_of
 from cortex.storage.results import read_endings, read_left
-from cortex.storage.segments import SegmentDamaged
+from cortex.storage.segments import SegmentDamaged, copied_items
 from cortex.worker.source import SourceChanged, SourceFile
 
 _MOST_PROBLEMS: Final = 100
@@ -79,7 +79,7 @@ def verify(files: Files, ended: Ended, folder: JobFolder) -> dict[str, Any]:
 
 def _check_payload(folder: JobFolder, segment: SegmentRange, findings: _Findings) -> None:
     """Look whether the Items are there: a rerun needs them, and whoever reads those that failed."""
-    offsets, payload = folder.offsets(segment.number), folder.payload(segment.number)
+    offsets, payload = folder.offsets(segment.number), copied_items(folder, segment)
     try:
         if (source := source_of(folder, segment)) is not None:
             _check_source(folder, segment, source, findings)

@@ -81,6 +81,13 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fdatasync(file.fileno())
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that whoever reads it finds whole, as it was or as it is; a power cut may take it."""
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
 def remove_at_once(folders: Iterable[Path]) -> None:
     """Remove folders, each from one moment to the next: whoever looks finds it whole or not at all. Slow."""
     for folder in folders:
@@ -92,6 +99,14 @@ def remove_folders(folders: Iterable[Path]) -> None:
     """Remove folders with all that is in them. Slow for large ones."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_still_at(descriptor: int, path: Path) -> bool:
+    """Tell whether a file that is open is still the one at this path: what is removed and made anew is another."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sync_file(path: Path) -> None:

@@ -22,7 +22,7 @@ from cortex.domain.rerun import RerunWhat
 from cortex.storage.files import sync_file, write_durably
 from cortex.storage.kept import write_kept
 from cortex.storage.payload import read_payload, source_of
-from cortex.storage.segments import ItemsChanged, SegmentDamaged, States
+from cortex.storage.segments import ItemsChanged, SegmentDamaged, States, copied_items
 from cortex.worker.source import SourceChanged, SourceFile
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS)
@@ -99,12 +99,13 @@ class Inheritance:
         if source is not None:
             self._take_source(segment, source, is_run=is_run)
             return
-        offsets, payload = self.folder.offsets(segment.number), self.folder.payload(segment.number)
+        items = copied_items(self.earlier, segment)
+        offsets, payload = self.folder.offsets(segment.number), self.folder.segments / items.name
         if self._has_uploads:
             self._copy_dataset(segment)
         else:
             _link(self.earlier.offsets(segment.number), offsets)
-            _link(self.earlier.payload(segment.number), payload)
+            _link(items, payload)
         end = _last_offset(offsets, segment)
         if end is None or payload.stat().st_size < end:
             raise SegmentDamaged(f"the dataset of segment {segment.number} is cut short")

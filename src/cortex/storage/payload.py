@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 from cortex.domain.batch import OFFSET_BYTES
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
-from cortex.storage.segments import ItemsChanged, SegmentDamaged
+from cortex.storage.segments import ItemsChanged, SegmentDamaged, copied_items
 from cortex.worker.source import OpenSource, SourceChanged, SourceFile, as_payload
 
 _ITEM: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # where it ends is asked, not what it is
@@ -58,8 +58,9 @@ def source_of(folder: JobFolder, segment: SegmentRange) -> SourceFile | None:
 def _open(folder: JobFolder, segment: SegmentRange) -> Iterator["_Payload | _Source"]:
     number = segment.number
     if not folder.source(number).exists():
-        with folder.payload(number).open("rb") as payload:
-            yield _Payload(payload)
+        path = copied_items(folder, segment)
+        with path.open("rb") as items:
+            yield _Payload(items, holds_lines=path == folder.lines(number))
     else:
         source = OpenSource(folder.source(number), folder.offsets(number))
         try:
@@ -73,6 +74,7 @@ class _Payload:
     """The file of the Batches of a Segment that were copied."""
 
     file: BinaryIO
+    holds_lines: bool
 
     def read(self, batch: int, begin: int, end: int, checksum: bytes) -> bytes:
         if not begin <= end <= os.fstat(self.file.fileno()).st_size:
@@ -80,7 +82,7 @@ class _Payload:
         data = os.pread(self.file.fileno(), end - begin, begin)
         if checksum and zlib.crc32(data) != int.from_bytes(checksum, "little"):
             raise SegmentDamaged(f"the items of batch {batch} in `{self.file.name}` are not what was written")
-        return data
+        return as_payload(data) if self.holds_lines else data
 
 
 @dataclass(frozen=True, slots=True)

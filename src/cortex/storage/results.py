@@ -25,7 +25,7 @@ from cortex.storage.segments import States
 
 _FAILED_AT_ONCE: Final = 100_000
 _BATCHES_AT_ONCE: Final = 16384
-_PIECE_BYTES: Final = 512 * 1024
+_PIECE_BYTES: Final = 576 * 1024  # a little more than is sent at a time: nothing is joined, and so copied, then
 
 _KINDS: Final[Mapping[int, frozenset[int]]] = {
     BatchState.SUCCEEDED_WITH_ROWS: frozenset({EntryKind.ROWS}),

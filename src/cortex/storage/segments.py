@@ -1,9 +1,9 @@
 """The Segments of a Job, as the operator writes and reads them.
 
-A Segment is published when its three files are complete; only then may it be leased. Its payload is a file of its own,
-or stays in a file of the user's, which is named instead. State bytes are stored by the Workers that hold Leases; the
-operator stores them only for Batches that no Worker holds. They are read with plain reads, never through a map: a map
-of a file that was cut short would kill the operator.
+A Segment is published when its three files are complete; only then may it be leased. Its Batches are in a payload, or
+in a file of the lines that they came in, or stay in a file of the user's, which is named instead. State bytes are
+stored by the Workers that hold Leases; the operator stores them only for Batches that no Worker holds. They are read
+with plain reads, never through a map: a map of a file that was cut short would kill the operator.
 """
 
 import os
@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import accumulate, islice
+from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 import numpy as np
@@ -61,7 +62,12 @@ class SegmentWriter:
             self._remove()
 
     def _remove(self) -> None:
-        for path in (self._folder.payload, self._folder.source, self._folder.offsets, self._folder.states):
+        self._remove_items()
+        for path in (self._folder.offsets, self._folder.states):
+            path(self._number).unlink(missing_ok=True)
+
+    def _remove_items(self) -> None:
+        for path in (self._folder.payload, self._folder.lines, self._folder.source):
             path(self._number).unlink(missing_ok=True)
 
     @property
@@ -82,7 +88,7 @@ class SegmentWriter:
         if fitting == 0 and room and not self.count:
             fitting = 1
         if self._payload is None and fitting:
-            self._folder.source(self._number).unlink(missing_ok=True)
+            self._remove_items()
             self._payload = self._folder.payload(self._number).open("wb")
         if self._payload is not None:
             self._payload.write(b"".join(batches[:fitting]))
@@ -119,9 +125,22 @@ class SegmentWriter:
         Between complete Segments only. When this returns, it may be published.
         """
         try:
-            self._folder.payload(self._number).unlink(missing_ok=True)
+            self._remove_items()
             write_durably(self._folder.source(self._number), file.with_index(index).to_json())
             return self._finish(len(index) // OFFSET_BYTES - 1, index)
+        except BaseException:
+            self._remove()
+            raise
+
+    def take(self, lines: Path, bounds: "array[int]", checksums: "array[int]") -> SegmentRange:
+        """Make a Segment of a file in the folder of segments, which holds its Batches as lines and gets another name.
+
+        Its bytes are on the disk. Between complete Segments only. When this returns, it may be published.
+        """
+        try:
+            self._remove_items()
+            lines.rename(self._folder.lines(self._number))
+            return self._finish(len(checksums), _index(bounds, checksums))
         except BaseException:
             self._remove()
             raise
@@ -163,8 +182,15 @@ def write_segments(folder: JobFolder, batches: Iterable[bytes]) -> list[SegmentR
 
 def remove_payload(folder: JobFolder) -> None:
     """Remove the payload of a Job that no Worker will ever read. Slow for a large one."""
-    for path in folder.segments.glob("*.payload"):
-        path.unlink(missing_ok=True)
+    for kind in ("*.payload", "*.lines", "*.draft"):
+        for path in folder.segments.glob(kind):
+            path.unlink(missing_ok=True)
+
+
+def copied_items(folder: JobFolder, segment: SegmentRange) -> Path:
+    """Give the file of the Job's that holds the Batches of a Segment, where they have not stayed in a user's file."""
+    lines = folder.lines(segment.number)
+    return lines if lines.exists() else folder.payload(segment.number)
 
 
 class SegmentDamaged(Exception):

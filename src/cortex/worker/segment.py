@@ -36,7 +36,9 @@ class LeasedSegment:
         finally:
             os.close(states)
         self._problem: Exception = DataDamaged()
-        self._payload = _open(folder.payload(number))
+        payload = _open(folder.payload(number))
+        self._payload = _open(folder.lines(number)) if payload is None else payload
+        self._holds_lines = payload is None
         self._offsets = _open(folder.offsets(number))
         self._size = 0 if self._payload is None else os.fstat(self._payload).st_size
         self._source: OpenSource | None = None
@@ -88,7 +90,7 @@ class LeasedSegment:
 
     def _read(self, first: int, offsets: "array[int]", checksums: "array[int]") -> Iterator[tuple[int, bytes]]:
         window_start, window = 0, b""
-        are_checked = len(checksums) == len(offsets) - 1  # those of an earlier version are not
+        are_checked = len(checksums) == len(offsets) - 1  # what stays is not, nor that of an earlier version
         for position in range(len(offsets) - 1):
             begin, end = offsets[position], offsets[position + 1]
             if end > window_start + len(window):
@@ -96,10 +98,10 @@ class LeasedSegment:
                 length = max(end - begin, offsets[bisect_right(offsets, begin + _READ_BYTES) - 1] - begin)
                 window_start, window = begin, self._read_window(min(length, self._size - begin), begin)
             payload = window[begin - window_start : end - window_start]
-            if self._source is not None:
-                payload = as_payload(payload) if len(payload) == end - begin else b""
-            elif are_checked and zlib.crc32(payload) != checksums[position]:
+            if are_checked and zlib.crc32(payload) != checksums[position]:
                 payload = b""
+            elif self._holds_lines:
+                payload = as_payload(payload) if len(payload) == end - begin else b""
             yield self._first + first + position, payload
 
     def _read_window(self, length: int, offset: int) -> bytes:
