@@ -25,7 +25,7 @@ test-extras: $(VENV)/installed-dev
 soak: $(VENV)/installed-dev
 	$(BIN)/python tests/soak.py
 
-# Beside what people would use instead, about half an hour; make bench BENCH_ARGS="W1 W4 --peers pool,celery" is less.
+# Beside what people would use instead, three quarters of an hour; make bench BENCH_ARGS="W1 W4 --peers pool" is less.
 bench: $(BENCH_VENV)/installed
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 
@@ -44,6 +44,7 @@ constraints: $(VENV)/installed-dev
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf examples/image-classifier/images examples/image-classifier/model.onnx
+	rm -rf examples/iris-classifier/sklearn/model.joblib examples/iris-classifier/tensorflow/model
 	find src tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -262,7 +262,7 @@ def table(rows: Sequence[Measured]) -> str:
 
 def be_operator() -> None:
     """Be `cortex operator` on a machine that has places for all, with a channel over TCP where that is asked for."""
-    from cortex import wiring
+    from cortex import parts
     from cortex.cli import operator as command
     from cortex.cli.main import main as cortex
     from cortex.operator.machine import Machine
@@ -271,7 +271,7 @@ def be_operator() -> None:
         most_workers = int(os.environ[_MOST_WORKERS])
         millicores = 1000 * most_workers
 
-    choices: Any = wiring
+    choices: Any = parts
     choices.Machine = LargeMachine
     if address := os.environ.get(TCP):
         host, _, port = address.rpartition(":")

@@ -147,13 +147,13 @@ class Record:
         return self.lines
 
 
-def wait_until(is_so: Callable[[], Any], what: str) -> None:
+def wait_until(is_so: Callable[[], Any], what: str, poll_seconds: float = _POLL_SECONDS) -> None:
     """Wait for a fact that nobody announces."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not is_so():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {_PATIENCE_SECONDS:g} s in vain until {what}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(poll_seconds)
 
 
 class CrashStory:

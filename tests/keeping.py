@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cortex.domain.job import Counts, Job, JobStatus
 from cortex.environments import Environments
+from cortex.fetching.stock import ModelStock
 from cortex.operator.deployments import Deployments
 from cortex.operator.machine import Machine
 from cortex.operator.upkeep.prune import Prune
@@ -28,9 +29,10 @@ class Kept:
     data: Path
     ledger: Ledger = field(default_factory=MemoryLedger)
     held: set[str] = field(default_factory=set)
+    is_fetching: bool = False
 
     def __post_init__(self) -> None:
-        for folder in ("jobs", "projects", "uploads", "environments", "incoming"):
+        for folder in ("jobs", "projects", "uploads", "environments", "incoming", "models"):
             (self.data / folder).mkdir(parents=True)
         self.stock = Environments(self.data, variables={})
         self.uploads = Uploads(root=self.data / "incoming", limit_bytes=10**9, now_ns=lambda: NOW_NS)
@@ -49,19 +51,22 @@ class Kept:
             deployments=self.deployments,
             uploads=self.uploads,
             stock=self.stock,
+            models=ModelStock(root=self.data / "models", is_at_work=lambda: self.is_fetching),
+            apis=self.data / "apis",
             key=lambda version: version.spec["environment"],
             now_ns=lambda: NOW_NS,
             is_held=self.held.__contains__,
         )
 
-    def deploy(self, api: str = "api", content: str = "1") -> Version:
+    def deploy(self, api: str = "api", content: str = "1", model: str | None = None) -> Version:
         """Deploy a version, whose project and environment are there; both have the name of its content."""
+        predictor = {"predictor": {"type": "onnx", "model_path": model}} if model else {}
         version = Version(
             api_id=f"{api}-{content}",
             api_name=api,
             kind="BatchAPI",
             endpoint=f"/{api}",
-            spec={"environment": content},
+            spec={"environment": content, **predictor},
             project_id=content,
             deployed_at_ns=1,
         )
@@ -80,6 +85,14 @@ class Kept:
         (home / "ready").write_text(json.dumps({"folder": "abc"}))
         os.utime(home / "ready", ns=(used_at_ns, used_at_ns))
         return python
+
+    def model(self, key: str, url: str, *, used_at_ns: int = NOW_NS) -> Path:
+        """Have a model fetched; give what is loaded."""
+        home = self.data / "models" / key
+        fill(home / "files", 100 * KB)
+        (home / "model.json").write_text(json.dumps({"type": "onnx", "url": url, "path": "file"}))
+        os.utime(home / "model.json", ns=(used_at_ns, used_at_ns))
+        return home / "files" / "file"
 
     def job(self, number: int, days_ago: float | None, size: int = 100 * KB, *, version: Version | None = None) -> Job:
         """Make a job that ended some days ago, or has not."""

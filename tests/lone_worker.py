@@ -1,22 +1,17 @@
 """A real Worker process, and in place of the operator the test, which leases it Batches frame by frame."""
 
 import json
-import os
-import socket
 import subprocess
-import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from cortex.domain.frame import Frame, FrameReader, encode
+from channel_peer import TIMEOUT_SECONDS, Peer, listen, start_worker
+from cortex.domain.frame import Frame
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.pages import create_page, write_lease
-from cortex.worker import start
-
-TIMEOUT_SECONDS = 60
 
 
 class LoneWorker:
@@ -37,22 +32,16 @@ class LoneWorker:
 
     def __enter__(self) -> Self:
         channel = self.folder.root / "channel"
-        channel.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(channel))
-            listener.listen()
-            listener.settimeout(TIMEOUT_SECONDS)
+        with listen(channel) as listener:
             self.process = self._start(channel)
-            self._link, _ = listener.accept()
-        self._link.settimeout(TIMEOUT_SECONDS)
-        self._reader, self._heard = FrameReader(), list[Frame]()
-        assert "hello" == self.hear()["type"]
+            self._peer = Peer(listener)
+        assert "hello" == self._peer.hello["type"]
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.communicate()
-        self._link.close()
+        self._peer.close()
 
     def lease(self, token: int, first: int, end: int, **extras: Any) -> Frame:
         """Lease it Batches, and give what it says of them at the end."""
@@ -64,19 +53,15 @@ class LoneWorker:
         write_lease(self.folder, self.worker, token=token, first=first, limit=end)
         of_segment = {"segment": self.segment.number, "segment_first": self.segment.first}
         lease = {"type": "lease", "token": token, **of_segment, "first": first, "end": end}
-        self._link.sendall(encode({**lease, **extras}))
+        self._peer.send({**lease, **extras})
 
     def hear(self) -> Frame:
         """Give what it says next. Fails where it ends instead."""
-        while not self._heard:
-            data = self._link.recv(1 << 16)
-            assert data, "the worker has ended"
-            self._heard = self._reader.feed(data)
-        return self._heard.pop(0)
+        return self._peer.hear()
 
     def finish(self) -> str:
         """Let it end; give what it has printed."""
-        self._link.sendall(encode({"type": "finish", "message": "no batches left in queue"}))
+        self._peer.send({"type": "finish", "message": "no batches left in queue"})
         return self.printed()
 
     def printed(self) -> str:
@@ -92,19 +77,6 @@ class LoneWorker:
             "project": str(self._project),
             "python_path": None,
             "predictor_path": str(self._project / "predictor.py"),
-            "memory_group": None,
-            "supervisor_pid": os.getpid(),
             "env": {},
         }
-        process = subprocess.Popen(
-            [sys.executable, "-P", start.__file__, "worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(order))
-        process.stdin.close()
-        process.stdin = None  # so that communicate leaves it alone
-        return process
+        return start_worker(order)

@@ -120,6 +120,10 @@ class OperatorProcess:
         response = self.try_to_deploy(predictor, **what)
         assert response.status_code == 200, response.text
 
+    def deploy_realtime(self, predictor: str, **what: Any) -> None:
+        """Deploy it as a RealtimeAPI; `what` is as in `try_to_deploy`."""
+        self.deploy(predictor, kind="RealtimeAPI", **what)
+
     def try_to_deploy(
         self,
         predictor: str,
@@ -128,15 +132,18 @@ class OperatorProcess:
         files: Mapping[str, str] | None = None,
         compute: Mapping[str, Any] | None = None,
         job: Mapping[str, Any] | None = None,
+        kind: str = "BatchAPI",
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
         **spec: Any,
     ) -> httpx.Response:
-        """Ask for a deployment with these fields of `predictor`, `compute` and `job`; give the answer."""
+        """Ask for a deployment with these fields of `predictor`, and these other sections; give the answer."""
         project = io.BytesIO()
         with zipfile.ZipFile(project, "w") as archive:
             for path, text in {"predictor.py": textwrap.dedent(predictor), **(files or {})}.items():
                 archive.writestr(path, text)
         fields = {"type": "python", "path": "predictor.py", **spec}
-        api = {"name": name, "kind": "BatchAPI", "predictor": fields, "compute": compute or {}, "job": job or {}}
+        given = {"compute": compute, "job": job, **(sections or {})}
+        api = {"name": name, "kind": kind, "predictor": fields, **{key: value for key, value in given.items() if value}}
         upload = {"config": ("cortex.yaml", json.dumps([api])), "project": ("project.zip", project.getvalue())}
         return self.http.post("/_cortex/deploy", files=upload)
 

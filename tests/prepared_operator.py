@@ -1,6 +1,6 @@
 """A program: `cortex operator` with what tests change of it, by the variables of its environment named here.
 
-What an operator is made of is chosen in `wiring`, and is chosen otherwise here; nothing in cortex knows of it.
+What an operator is made of is chosen in `parts`, and is chosen otherwise here; nothing in cortex knows of it.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any, Final
 import cortex.storage.inherit
 import cortex.storage.kept
 import cortex.storage.segments
-from cortex import wiring
+from cortex import parts, wiring
 from cortex.cli.main import main
 from cortex.storage.files import sync_file, write_durably
 from cortex.storage.sqlite import SqliteLedger
@@ -90,13 +90,14 @@ def _syncs(ledger: SqliteLedger) -> bool:
 
 def prepare() -> None:
     """Change what the environment says."""
-    choices: Any = wiring
+    choices: Any = parts
     if size := os.environ.pop(SEGMENT_BYTES, None):
-        choices.Enqueuers = partial(wiring.Enqueuers, segment_bytes=int(size))
+        choices.Enqueuers = partial(parts.Enqueuers, segment_bytes=int(size))
     if seconds := os.environ.pop(SYNC_SECONDS, None):
         choices._SYNC_SECONDS = float(seconds)
     if boot_id := os.environ.pop(BOOT_ID, None):
-        choices._boot_id = lambda: boot_id
+        runs: Any = wiring
+        runs._boot_id = lambda: boot_id
     end_at = os.environ.pop(END_AT, None)
     if record := os.environ.pop(BOUNDARIES, None):
         boundaries = Boundaries(Path(record), end_at)

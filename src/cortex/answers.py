@@ -22,6 +22,7 @@ class Waiting(TypedDict):
 
     batches: int
     hooks: int
+    requests: int
     seconds_left: float
 
 
@@ -64,7 +65,67 @@ class LatestJob(TypedDict):
     created_time: str
 
 
-class ApiSummary(DeployedApi):
+class ReplicaCounts(TypedDict):
+    """The replicas of some versions of a RealtimeAPI, by where they are."""
+
+    pending: int
+    initializing: int
+    ready: int
+    failed: int
+    stalled: int
+    terminating: int
+
+
+class Replicas(TypedDict):
+    """How many replicas a RealtimeAPI should have, and those that there are: of the present version, and of others."""
+
+    requested: int
+    updated: ReplicaCounts
+    stale: ReplicaCounts
+
+
+class ServingStatus(TypedDict):
+    """Whether a RealtimeAPI answers, and if not, why."""
+
+    status_code: str  # status_live, status_updating, status_error, status_oom or status_stalled
+    message: str
+    replica_counts: Replicas
+
+
+class NetworkStats(TypedDict):
+    """How the requests to a RealtimeAPI were answered since its version was deployed, and which are not yet."""
+
+    total: int
+    code_2xx: int
+    code_4xx: int
+    code_5xx: int
+    latency: float | None  # the mean, in milliseconds
+    in_flight: int
+    queued: int
+
+
+class ServingMetrics(TypedDict):
+    """What is counted of a RealtimeAPI."""
+
+    network_stats: NetworkStats
+
+
+class WeightedApi(TypedDict):
+    """A RealtimeAPI that a TrafficSplitter gives requests to; the weights of all are 100."""
+
+    name: str
+    weight: int
+
+
+class Served(TypedDict):
+    """What there is to say of an API that answers at once; `apis` of a TrafficSplitter, the others of a RealtimeAPI."""
+
+    status: NotRequired[ServingStatus]
+    metrics: NotRequired[ServingMetrics]
+    apis: NotRequired[list[WeightedApi]]
+
+
+class ApiSummary(DeployedApi, Served):
     """One entry of GET /_cortex/apis"""
 
     last_updated: str
@@ -160,7 +221,7 @@ class BuiltEnvironment(TypedDict):
     message: str
 
 
-class ApiInfo(TypedDict):
+class ApiInfo(Served):
     """GET /_cortex/apis/NAME"""
 
     spec: dict[str, Any]
@@ -201,7 +262,7 @@ class UploadState(TypedDict):
 class PrunedKind(TypedDict):
     """What was removed of one kind."""
 
-    kind: str  # jobs, projects, uploads, environments or packages
+    kind: str  # jobs, projects, uploads, models, environments or packages
     count: int
     bytes: int  # what is free by that
 
@@ -231,6 +292,15 @@ class Jobs(TypedDict):
     kind: str
     endpoint: str
     jobs: list[JobFacts]
+
+
+class Endpoint(Served):
+    """GET ENDPOINT: what answers there at once"""
+
+    api_name: str
+    kind: str
+    endpoint: str
+    message: str
 
 
 class Failure(TypedDict):

@@ -15,6 +15,7 @@ from cortex.domain.errors import DataDirectoryInUse, StartRefused
 from cortex.operator.keys import HOW_TO_MAKE_A_KEY
 from cortex.operator.upkeep.draining import Waiting
 from cortex.settings import Settings
+from cortex.storage.files import is_still_at, write_whole
 from cortex.web.guard import is_loopback
 
 LEDGER: Final = "ledger.sqlite"
@@ -46,7 +47,8 @@ def data_directory(path: Path) -> Iterator[None]:
         _lock(lock, path)
         (path / "operator.json").unlink(missing_ok=True)  # of one that was killed
         yield
-        (path / "operator.json").unlink(missing_ok=True)
+        if is_still_at(lock, path / "operator.lock"):  # else the folder was removed, and the note may be another's
+            (path / "operator.json").unlink(missing_ok=True)
     finally:
         os.close(lock)
 
@@ -124,6 +126,4 @@ def announce_end(settings: Settings, waiting: Waiting, about: Mapping[str, objec
 
 def _leave_note(settings: Settings, about: Mapping[str, object]) -> None:
     path = settings.data_dir / "operator.json"
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"pid": os.getpid(), "version": __version__, **about}), encoding="utf-8")
-    new.replace(path)
+    write_whole(path, json.dumps({"pid": os.getpid(), "version": __version__, **about}))

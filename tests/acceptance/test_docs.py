@@ -12,8 +12,17 @@ import yaml
 from shell import User
 from transcript import File, parts, shows, stand_ins, steady
 
+from cortex.clients.facts import SERVING_TEXTS
 from cortex.configuration import read_configuration
-from cortex.domain.errors import Conflict, CortexError, DataDamaged, InvalidRequest, StorageFailed
+from cortex.domain.errors import (
+    Conflict,
+    CortexError,
+    DataDamaged,
+    InvalidRequest,
+    Overloaded,
+    PredictFailed,
+    StorageFailed,
+)
 from cortex.domain.job import MOVES, JobStatus
 from cortex.web.errors import http_status
 
@@ -70,16 +79,17 @@ def test_the_configurations_of_a_document_are_valid_but_for_the_one_with_the_mis
             read_configuration(text, "cortex.yaml")
 
 
-def test_the_fields_of_cortex_yaml_are_those_of_the_schema() -> None:
-    expected = ["| field | meaning | default |", "|---|---|---|", *fields(SCHEMA["items"])]
+@pytest.mark.parametrize("api", SCHEMA["items"]["anyOf"], ids=lambda api: api["$ref"].rpartition("/")[2])
+def test_the_fields_of_cortex_yaml_are_those_of_the_schema(api: dict[str, str]) -> None:
+    expected = ["| field | meaning | default |", "|---|---|---|", *fields(api)]
 
-    assert "\n".join(expected) in DOCUMENTS["cortex-yaml.md"], "\n".join(expected)
+    assert "\n".join([*expected, ""]) in DOCUMENTS["cortex-yaml.md"], "\n".join(expected)
 
 
 def test_the_errors_are_those_of_the_code() -> None:
     kinds = [kind for kind in every_error(CortexError) if http_status(kind()) != 500 and not kind.__subclasses__()]
-    # Of the kinds that have kinds of their own, three are used themselves; of those that are our failure, one is told.
-    told = (InvalidRequest, Conflict, StorageFailed, DataDamaged, *kinds)
+    # Of the kinds that have kinds of their own, four are used themselves; of those of status 500, two are told.
+    told = (InvalidRequest, Conflict, StorageFailed, DataDamaged, PredictFailed, Overloaded, *kinds)
     rows = [f"| {http_status(kind())} | `{kind.code}` | {kind().message} |" for kind in told]
 
     expected = ["| status | kind | what it means |", "|---|---|---|", *sorted(rows, key=lambda row: row[:6])]
@@ -93,9 +103,15 @@ def every_error(kind: type[CortexError]) -> Iterator[type[CortexError]]:
 
 
 def test_the_statuses_are_those_of_the_code() -> None:
-    rows = [line.split(" | ") for line in DOCUMENTS["statuses.md"].splitlines() if line.startswith("| `status_")]
+    of_jobs, of_apis = DOCUMENTS["statuses.md"].split("## Of a RealtimeAPI")
 
-    assert [status_row(status) for status in JobStatus] == [[*row[:2], row[-1]] for row in rows]
+    assert [status_row(status) for status in JobStatus] == [[*row[:2], row[-1]] for row in status_rows(of_jobs)]
+    assert SERVING_TEXTS == {row[0].strip("| `"): row[1] for row in status_rows(of_apis)}
+
+
+def status_rows(document: str) -> list[list[str]]:
+    """Give the cells of the lines that begin with a status."""
+    return [line.split(" | ") for line in document.splitlines() if line.startswith("| `status_")]
 
 
 def status_row(status: JobStatus) -> list[str]:
@@ -108,11 +124,21 @@ def fields(reference: dict[str, Any], path: str = "") -> Iterator[str]:
     """Give the lines of the table of fields."""
     section = SCHEMA["$defs"][reference["$ref"].rpartition("/")[2]]
     for name, field in section["properties"].items():
+        if field.get("deprecated"):
+            continue
         choices = [field, *field.get("anyOf", ())]
-        inner = next((choice for choice in choices if "$ref" in choice), None)
+        inner, below = next(filter(None, map(inner_section, choices)), (None, ""))
         meaning = field.get("description") or SCHEMA["$defs"][str(inner["$ref"]).rpartition("/")[2]]["description"]
         is_required = name in section["required"] if "required" in section else False
         default = "required" if is_required else f"`{json.dumps(field['default'])}`" if inner is None else ""
         yield f"| `{path}{name}` | {meaning} | {default} |".replace("|  |", "| |")
         if inner is not None:
-            yield from fields(inner, f"{path}{name}.")
+            yield from fields(inner, f"{path}{name}{below}.")
+
+
+def inner_section(choice: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """Give what refers to a section, or to that of each entry of a list, and how its fields follow in a path."""
+    if "$ref" in choice:
+        return choice, ""
+    items = choice.get("items", {})
+    return (items, "[]") if "$ref" in items else None

@@ -24,5 +24,6 @@ def test_the_first_job_of_the_readme(user: User) -> None:
         real |= zip(job_ids(step.output), job_ids(written), strict=False)
         commands.append(command)
 
-    assert {"predictor.py", "cortex.yaml", "job.json", "pipeline.py"} == {path.name for path in user.folder.iterdir()}
+    written_files = {"predictor.py", "cortex.yaml", "job.json", "pipeline.py", "realtime.yaml"}
+    assert written_files == {path.name for path in user.folder.iterdir()}
     assert commands[-1] == "cortex cluster down"

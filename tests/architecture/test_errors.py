@@ -22,7 +22,7 @@ def test_an_error_has_a_default_message_and_an_http_status(kind: type[CortexErro
     error = kind()
 
     assert error.message.endswith(".")
-    assert http_status(error) in {400, 401, 403, 404, 405, 409, 413, 500, 503, 507}
+    assert http_status(error) in {400, 401, 403, 404, 405, 409, 413, 500, 502, 503, 504, 507}
 
 
 @pytest.mark.parametrize("kind", EVERY_ERROR)

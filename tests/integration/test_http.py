@@ -595,7 +595,7 @@ def test_an_upload_must_have_both_files(server: OperatorProcess):
         ("configuration.invalid", "cortex.yaml", "- name: [\n"),
         ("configuration.invalid", "cortex.yaml", "\x00"),
         ("configuration.invalid", "predictr", [{**api("a"), "predictr": {}}]),
-        ("configuration.invalid", "RealtimeAPI", [{**api("a"), "kind": "RealtimeAPI"}]),
+        ("configuration.invalid", "TaskAPI", [{**api("a"), "kind": "TaskAPI"}]),
         ("configuration.invalid", "cores", [api("a", compute={"cpu": 100_000})]),
         ("configuration.invalid", "_cortex", [api("a", "/_cortex/x")]),
         ("configuration.invalid", "healthz", [api("healthz")]),

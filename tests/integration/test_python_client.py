@@ -365,7 +365,7 @@ def test_a_hook_has_the_token_of_its_job(
         following = client.job("lengths", said["next job"])
 
         assert ["aa"] == [row["text"] for row in following.results(follow=True)]
-        assert "the token of a job may only be used for the endpoints of APIs" in said["refused"]
+        assert "the token of a job or an API may only be used for the endpoints of APIs" in said["refused"]
         assert said["refused"].endswith(" / deploying, deleting and pruning ask for the operator's own key")
 
     wrong = Environment(name="guarded", operator_endpoint=guarded.address, api_key="not-the-key-that-is-asked-for")

@@ -82,6 +82,14 @@ class StubOperator:
             self.job(job, api=name)
         return endpoint
 
+    def realtime_api(self, name: str = "iris", **changes: Any) -> str:
+        """Deploy a RealtimeAPI with one replica; returns its endpoint."""
+        endpoint = self.api(name)
+        served = {"kind": "RealtimeAPI", **served_by(1), **changes}
+        self.answers["GET /_cortex/apis"][0] |= served
+        self.answers[f"GET /_cortex/apis/{name}"] |= {**served, "spec": {"name": name, "kind": "RealtimeAPI"}}
+        return endpoint
+
     def job(self, *states: dict[str, Any], api: str = "image-classifier") -> None:
         """Answer for a job, with each of its states in turn."""
         endpoint = f"{self.address}/{api}"
@@ -125,6 +133,41 @@ class StubOperator:
             do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
 
         return Handler
+
+
+def served_by(
+    ready: int = 1,
+    requested: int = 1,
+    *,
+    stale: int = 0,
+    failed: int = 0,
+    status: str = "live",
+    message: str = "",
+    counts: tuple[int, int, int] = (0, 0, 0),
+    latency: float | None = None,
+) -> dict[str, Any]:
+    """Give status and metrics of a RealtimeAPI."""
+    none = dict.fromkeys(("pending", "initializing", "ready", "failed", "stalled", "terminating"), 0)
+    replicas = {"requested": requested, "updated": none | {"ready": ready, "failed": failed}}
+    replicas["stale"] = none | {"ready": stale}
+    stats = dict(zip(("code_2xx", "code_4xx", "code_5xx"), counts, strict=True))
+    return {
+        "status": {"status_code": f"status_{status}", "message": message, "replica_counts": replicas},
+        "metrics": {"network_stats": {"total": sum(counts), **stats, "latency": latency, "in_flight": 0, "queued": 0}},
+    }
+
+
+def answer_with(body: bytes, content_type: str, code: int = 200) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Answer as a predictor does."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.send_header("Content-Type", content_type)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
 
 
 def cut_off(*chunks: bytes) -> Callable[[BaseHTTPRequestHandler], None]:

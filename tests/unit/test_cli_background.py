@@ -3,10 +3,13 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import TextIOWrapper
 from pathlib import Path
 
 import psutil
@@ -61,6 +64,16 @@ with Server((options.host, int(options.port)), Handler) as server:
         ready.write(address + "\\n")
     server.serve_forever()
 """
+
+OVERTAKEN = """
+import os, subprocess, sys
+
+reading, writing = os.pipe()
+subprocess.Popen([sys.executable, "{program}", *sys.argv[1:-1], str(writing)], pass_fds=[writing])
+os.read(reading, 1)
+sys.exit("error: another operator runs")
+"""
+"""Starts as if somebody had started one in the foreground a moment ago."""
 
 
 @pytest.fixture
@@ -119,6 +132,45 @@ def test_many_commands_at_once_start_one(local: LocalOperator) -> None:
 
     assert len({running.pid for running, _ in answers}) == 1
     assert [was_started for _, was_started in answers].count(True) == 1
+
+
+def test_whoever_waits_while_the_folder_is_removed_waits_for_whoever_has_come_since(local: LocalOperator) -> None:
+    def waits_for(lock: TextIOWrapper) -> bool:
+        inode = os.fstat(lock.fileno()).st_ino
+        return any("->" in line and f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
+
+    def until_waiting(lock: TextIOWrapper) -> None:
+        end = time.monotonic() + 10
+        while not waits_for(lock):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as commands:
+        local.data_dir.mkdir(parents=True)
+        with (local.data_dir / "start.lock").open("w") as first:
+            fcntl.flock(first, fcntl.LOCK_EX)
+            command = commands.submit(local.start)
+            until_waiting(first)
+            shutil.rmtree(local.data_dir)
+            local.data_dir.mkdir()
+            second = (local.data_dir / "start.lock").open("w")
+            fcntl.flock(second, fcntl.LOCK_EX)
+        with second:
+            until_waiting(second)
+
+        running, _ = command.result()
+
+    assert running == local.find()
+
+
+def test_one_that_others_have_started_meanwhile_is_used(local: LocalOperator) -> None:
+    program = OVERTAKEN.format(program=local.program[1])
+    overtaken = LocalOperator(data_dir=local.data_dir, program=(sys.executable, "-c", program))
+
+    running, was_started = overtaken.start()
+
+    assert running == local.find()
+    assert not was_started
 
 
 def test_a_taken_port_is_replaced_by_a_free_one(local: LocalOperator, free_port: int) -> None:

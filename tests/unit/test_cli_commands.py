@@ -531,7 +531,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def deployment(name: str, **changes: str) -> dict[str, Any]:
-    return {"api": {"name": name}, "message": f"created {name} (BatchAPI)", "error": ""} | changes
+    return {"api": {"name": name, "kind": "BatchAPI"}, "message": f"created {name} (BatchAPI)", "error": ""} | changes
 
 
 def test_deploy_says_what_became_of_the_api_and_what_to_do_next(operator: StubOperator, project: Path) -> None:

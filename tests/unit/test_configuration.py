@@ -218,13 +218,6 @@ def test_the_python_path_is_a_folder_inside_the_project(python_path):
     assert problem.startswith("cortex.yaml:6: a (BatchAPI): predictor.python_path: got ")
 
 
-@pytest.mark.parametrize("kind", ["tensorflow", "onnx"])
-def test_other_predictor_types_are_not_supported_yet(kind):
-    expected = f"cortex.yaml:4: a (BatchAPI): predictor.type: `{kind}` is not supported yet; `python` is"
-
-    assert problems_of(predictor(type=kind)) == [expected]
-
-
 @pytest.mark.parametrize(
     ("env", "why"),
     [
@@ -296,25 +289,27 @@ def test_compute_has_minimums_and_units(compute, why):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("kind", "expected"),
     [
-        ("- name: a\n", "kind: missing, which means `RealtimeAPI`: not supported yet; `BatchAPI` is"),
-        ("- {name: a, kind: RealtimeAPI}", "kind: `RealtimeAPI` is not supported yet; `BatchAPI` is"),
-        ("- {name: a, kind: TrafficSplitter, apis: []}", "kind: `TrafficSplitter` is not supported yet; `BatchAPI` is"),
+        ("BatchApi", "got `BatchApi` (string), must be KINDS; did you mean `BatchAPI`?"),
+        ("realtimeapi", "got `realtimeapi` (string), must be KINDS; did you mean `RealtimeAPI`?"),
+        ("TraficSplitter", "got `TraficSplitter` (string), must be KINDS; did you mean `TrafficSplitter`?"),
+        ("SyncAPI", "got `SyncAPI` (string), must be KINDS"),
+        ("null", "got `null`, must be KINDS"),
+        ("[BatchAPI]", "got a list, must be KINDS"),
     ],
 )
-def test_other_kinds_are_known_and_not_supported_yet(text, expected):
-    (problem,) = problems_of(text)
+def test_a_kind_that_is_none_is_told_with_the_nearest_one(kind, expected):
+    problems = problems_of(predictor().replace("BatchAPI", kind))
 
-    assert problem.endswith(expected)
+    kinds = "`BatchAPI`, `RealtimeAPI` or `TrafficSplitter`"
+    assert expected.replace("KINDS", kinds) in [problem.partition(": kind: ")[2] for problem in problems]
 
 
-def test_a_mistyped_kind_names_the_right_one():
-    expected = (
-        "cortex.yaml:2: a (BatchApi): kind: got `BatchApi` (string), must be `BatchAPI`; did you mean `BatchAPI`?"
-    )
+def test_beside_a_mistyped_kind_the_other_problems_of_the_right_one_are_told_too():
+    problems = problems_of(section("update_strategy", "{}").replace("BatchAPI", "BatchApi"))
 
-    assert problems_of(predictor().replace("BatchAPI", "BatchApi")) == [expected]
+    assert ["kind", "update_strategy"] == [problem.split(": ")[2] for problem in problems]
 
 
 def test_with_the_project_at_hand_its_paths_must_exist(tmp_path):

@@ -46,17 +46,21 @@ def api(name: str, endpoint: str = "") -> str:
 
 def test_all_problems_are_reported_at_once_in_the_order_of_their_lines():
     top = "(allowed: compute, job, kind, name, networking, predictor)"
-    below = "(allowed: config, env, path, python_path, type)"
+    below = (
+        "(allowed: config, env, model_path, models, path, processes_per_replica, python_path, signature_key, "
+        "threads_per_process, type)"
+    )
     rule = "relative to the folder of the configuration file and inside it, with `/` between its parts"
 
     assert problems_of(EVERYTHING_WRONG) == [
         (
             "cortex.yaml:3: image-classifier (BatchAPI): predictor.path: missing; it is required. "
-            "The Python file with the class `PythonPredictor`, relative to the folder of this file."
+            "The Python file with the class `PythonPredictor`, `ONNXPredictor` or `TensorFlowPredictor`, "
+            "relative to the folder of this file."
         ),
         (
             "cortex.yaml:4: image-classifier (BatchAPI): predictor.type: "
-            "got `pyhton` (string), must be `python`; did you mean `python`?"
+            "got `pyhton` (string), must be `python`, `onnx` or `tensorflow`; did you mean `python`?"
         ),
         f"cortex.yaml:5: image-classifier (BatchAPI): predictor.confg: unknown field; did you mean `config`? {below}",
         (
@@ -73,7 +77,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_their_lines():
         ),
         (
             "cortex.yaml:10: image-classifier (BatchAPI): autoscaling: "
-            f"unknown field; earlier releases knew it, this one does not {top}"
+            f"unknown field for this kind of API; a RealtimeAPI has it {top}"
         ),
         "cortex.yaml:13: image-classifier (BatchAPI): compute.cpu: got `10m`, must be at least `20m`",
         (
@@ -87,7 +91,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_their_lines():
         f"cortex.yaml:17: API number 2 (BatchAPI): predictor.path: got `../predictor.py` (string), must be {rule}",
         (
             "cortex.yaml:19: API number 2 (BatchAPI): predictor.image: "
-            f"unknown field; earlier releases knew it, this one does not {below}"
+            f"unknown field, which earlier releases knew: name what the predictor needs in `requirements.txt` {below}"
         ),
         "cortex.yaml:20: API number 3: got `7` (integer), must be a map with the fields of an API",
     ]
@@ -224,7 +228,7 @@ def test_the_endpoint_of_a_file_may_be_the_name_of_another_api_only_if_that_one_
 
 
 def test_clashes_are_found_between_apis_that_have_other_problems_too():
-    text = api("a", "/x").replace("type: python", "type: onnx") + api("a", "/y/z") + api("b", "/y")
+    text = api("a", "/x").replace("type: python", "type: pyhton") + api("a", "/y/z") + api("b", "/y")
 
     assert [problem.split(": ")[2] for problem in problems_of(text)] == [
         "predictor.type",

@@ -70,6 +70,27 @@ def test_a_connection_that_does_not_come_to_ask_is_closed(monkeypatch: pytest.Mo
     assert asyncio.run(ask()).count(b" 204 ") == sent.count(REQUEST)
 
 
+def test_a_head_without_an_end_is_refused() -> None:
+    async def ask() -> bytes:
+        async with serving(answer) as connect:
+            reader, _ = await connect(b"GET / HTTP/1.1\r\n" + b"X-Filler: 0123456789\r\n" * 4096)
+            return await reader.readline()
+
+    assert asyncio.run(ask()).startswith(b"HTTP/1.1 400 ")
+
+
+def test_many_requests_with_large_bodies_on_one_connection_are_no_long_head() -> None:
+    async def ask() -> bytes:
+        async with serving(answer) as connect:
+            reader, writer = await connect()
+            for _ in range(4):
+                writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\n" + bytes(50000))
+                await writer.drain()
+            return b"".join([await reader.readuntil(b"\r\n\r\n") for _ in range(4)])
+
+    assert asyncio.run(ask()).count(b" 204 ") == 4
+
+
 def test_a_connection_that_waits_for_its_answer_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_PATIENCE_SECONDS", 0.01)
 
@@ -125,6 +146,100 @@ def test_a_connection_that_falls_silent_within_a_request_is_closed(monkeypatch: 
 
     assert asyncio.run(ask()) == b""
     assert heard == [b"half"]
+
+
+def test_who_takes_us_for_a_proxy_is_refused() -> None:
+    wire = answered(answer, b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n")
+
+    assert b"".join(wire.sent).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(("answers", "requests"), [(257, 257), (0, 258)])
+def test_who_sends_very_many_requests_ahead_is_cut_off(answers: int, requests: int) -> None:
+    wire = answered(answer, REQUEST * requests)
+
+    assert answers == b"".join(wire.sent).count(b" 204 ")
+    assert wire.is_cut is (answers == 0)
+
+
+@pytest.mark.parametrize("cut", [1, 60, 89, 90, 91, 100, None])
+def test_a_request_that_may_be_upgraded_is_read_to_its_end_as_any_other(cut: int | None) -> None:
+    asked: list[tuple[str, str, bytes]] = []
+
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        body, has_more = b"", True
+        while has_more:
+            message = await receive()
+            body, has_more = body + message["body"], message["more_body"]
+        asked.append((scope["method"], scope["path"], body))
+        await answer(scope, receive, send)
+
+    head = b"POST /a HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n"
+    wire = answered(listen, head % len(REQUEST) + REQUEST + head % 0 + REQUEST, cut=cut)
+
+    assert [("POST", "/a", REQUEST), ("POST", "/a", b""), ("GET", "/", b"")] == asked
+    assert 3 == b"".join(wire.sent).count(b" 204 ")
+
+
+def test_trailers_are_no_headers() -> None:
+    headers: list[tuple[bytes, bytes]] = []
+
+    async def read_to_the_end(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        headers.extend(scope["headers"])
+        await answer(scope, receive, send)
+
+    async def ask() -> bytes:
+        async with serving(read_to_the_end) as connect:
+            body = b"1\r\na\r\n0\r\nAuthorization: Bearer key\r\nContent-Type: text/x\r\n\r\n"
+            reader, _ = await connect(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+            return await reader.readline()
+
+    assert b" 204 " in asyncio.run(ask())
+    assert [(b"host", b"h"), (b"transfer-encoding", b"chunked")] == headers
+
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("is_cut_off", "unread"),
+    [
+        (True, [3 * MEGABYTE] + [2 * MEGABYTE] * 5),
+        (False, [3 * MEGABYTE] * 4 + [2 * MEGABYTE] * 4),
+        (False, [MEGABYTE // 2] * 9),  # of a stream, whose client may well take its time
+    ],
+)
+def test_who_does_not_read_a_long_answer_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, is_cut_off: bool, unread: list[int]
+) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE_SECONDS", 0)
+
+    async def wait() -> bool:
+        wire, looks = Wire(), iter(unread)
+        is_over = asyncio.Event()
+
+        def look() -> int:
+            size = next(looks, None)
+            if size is None:
+                is_over.set()
+            return size or 0
+
+        def cut() -> None:
+            Wire.abort(wire)
+            is_over.set()
+
+        monkeypatch.setattr(wire, "get_write_buffer_size", look)
+        monkeypatch.setattr(wire, "abort", cut)
+        connection = new_connection(answer)
+        connection.connection_made(wire)
+        connection.data_received(REQUEST[:-2])
+        await is_over.wait()
+        connection.connection_lost(None)
+        return wire.is_cut
+
+    assert asyncio.run(wait()) is is_cut_off
 
 
 # Work for a client
@@ -185,6 +300,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent: list[bytes] = []
         self.sent_when_closed: list[bytes] | None = None
+        self.is_cut = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.sent.append(bytes(data))
@@ -195,18 +311,33 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.sent_when_closed is not None
 
+    def pause_reading(self) -> None: ...
 
-def answered(application: Any, request: bytes) -> Wire:
-    """Have a request answered to its end; give what was sent."""
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None:
+        self.is_cut = True
+        self.close()
+
+
+def new_connection(application: Any) -> BoundedConnection:
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    config.load()
+    return BoundedConnection(config=config, server_state=ServerState(), app_state={})
+
+
+def answered(application: Any, request: bytes, wire: Wire | None = None, *, cut: int | None = None) -> Wire:
+    """Have a request answered to its end, which may come in two pieces; give what was sent."""
+    wire = wire or Wire()
 
     async def ask() -> Wire:
-        config = uvicorn.Config(application, lifespan="off", log_config=None)
-        config.load()
-        wire, state = Wire(), ServerState()
-        connection = BoundedConnection(config=config, server_state=state, app_state={})
+        connection = new_connection(application)
         connection.connection_made(wire)
-        connection.data_received(request)
-        while state.tasks:
+        if cut is not None:
+            connection.data_received(request[:cut])
+            await asyncio.sleep(0)
+        connection.data_received(request[cut:])
+        while connection.tasks:
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # what was written last is sent then
         connection.connection_lost(None)
@@ -242,3 +373,16 @@ def test_a_connection_is_closed_behind_its_answer() -> None:
 
     assert b"c" * 5 == wire.sent[-1]
     assert wire.sent == wire.sent_when_closed
+
+
+def test_nothing_is_sent_to_a_client_that_is_gone() -> None:
+    async def answer_to_nobody(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100005")]})
+        wire.abort()
+        await send({"type": "http.response.body", "body": b"b" * 100_000, "more_body": True})
+        await send({"type": "http.response.body", "body": b"c" * 5})
+
+    wire = Wire()
+    answered(answer_to_nobody, REQUEST, wire)
+
+    assert [] == wire.sent

@@ -17,6 +17,8 @@ from cortex.domain.duration import LONGEST_SECONDS, read_duration, write_duratio
         (86400.0, "1d"),
         (1.5, "1.5s"),
         (5400.0, "1.5h"),
+        (5400.0, "1h30m"),
+        (93784.005, "1d2h3m4s5ms"),
         (30.0, "30"),
         (30.0, 30),
         (0.25, 0.25),
@@ -30,7 +32,8 @@ def test_a_duration_is_text_with_a_unit_or_a_number_of_seconds(seconds, written)
 
 
 @pytest.mark.parametrize(
-    "text", ["", " 1s", "1s ", "s", "-1s", "1h30m", "1e3", "1 s", "1w", "1S", "٣s", "nan", ".5s", "5.s"]
+    "text",
+    ["", " 1s", "1s ", "s", "-1s", "1h30", "1h 30m", "1h-30m", "1e3", "1 s", "1w", "1S", "٣s", "nan", ".5s", "5.s"],
 )
 def test_any_other_text_is_refused_with_what_is_allowed(text):
     with pytest.raises(ValueError, match="must be a number of seconds, or text such as `500ms`, `30s`") as refusal:

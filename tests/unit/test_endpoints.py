@@ -47,7 +47,7 @@ def test_others_are_answered_while_an_upload_is_claimed(tmp_path: Path) -> None:
     uploads: Any = SlowUploads(tmp_path)
     files: Any = AnyFiles()
     datasets = Datasets(enqueuers=files, exporters=files, uploads=uploads, allowed=None, data=tmp_path)
-    version = SimpleNamespace(api_name="api", endpoint="/api", spec={})
+    version = SimpleNamespace(api_name="api", kind="BatchAPI", endpoint="/api", spec={})
     jobs = SimpleNamespace(
         new_job_id=lambda: "the job",
         write_dataset=lambda *_: [],
@@ -55,7 +55,7 @@ def test_others_are_answered_while_an_upload_is_claimed(tmp_path: Path) -> None:
         discard=discarded.append,
     )
     operator: Any = SimpleNamespace(
-        deployments=SimpleNamespace(at=lambda _: (version, "")),
+        deployments=SimpleNamespace(at=lambda _: (version, ""), served_at=lambda _: None),
         jobs=jobs,
         datasets=datasets,
         draining=SimpleNamespace(refuse_if_begun=lambda: None),
@@ -96,9 +96,9 @@ def test_only_a_dataset_that_waits_for_no_disk_is_written_while_others_wait(
     async def check_all(_: object) -> None:
         pass
 
-    version = SimpleNamespace(api_name="api", endpoint="/api", spec={})
+    version = SimpleNamespace(api_name="api", kind="BatchAPI", endpoint="/api", spec={})
     operator: Any = SimpleNamespace(
-        deployments=SimpleNamespace(at=lambda _: (version, "")),
+        deployments=SimpleNamespace(at=lambda _: (version, ""), served_at=lambda _: None),
         jobs=SimpleNamespace(new_job_id=lambda: "the job", write_dataset=write_dataset, discard=lambda _: None),
         datasets=SimpleNamespace(check_all=check_all),
         draining=SimpleNamespace(refuse_if_begun=lambda: None),

@@ -31,6 +31,29 @@ def test_frames_arrive_whole_and_in_order_however_the_stream_was_cut(frames, cut
     assert frames == read
 
 
+@given(
+    st.lists(
+        st.tuples(FRAMES, st.none() | st.binary() | st.binary().map(lambda data: b"\n" + data * 1000)), max_size=5
+    ),
+    st.lists(st.integers(0, 10_000), max_size=20),
+)
+def test_the_data_of_frames_arrives_as_it_was_however_the_stream_was_cut(parts, cuts):
+    stream = b"".join(encode(frame, data) for frame, data in parts)
+    places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    reader = FrameReader()
+
+    read = [frame for begin, end in itertools.pairwise(places) for frame in reader.feed(stream[begin:end])]
+
+    assert read == [frame if data is None else {**frame, "data": data} for frame, data in parts]
+    assert all(type(frame["data"]) is bytes for frame, (_, data) in zip(read, parts, strict=True) if data is not None)
+
+
+def test_empty_data_is_not_the_same_as_none():
+    stream = encode({"type": "a"}, b"") + encode({"type": "a"})
+
+    assert [{"type": "a", "data": b""}, {"type": "a"}] == FrameReader().feed(stream)
+
+
 def test_frames_arrive_byte_by_byte():
     reader = FrameReader()
 

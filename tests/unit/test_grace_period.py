@@ -11,13 +11,16 @@ from cortex.operator.upkeep.draining import Draining
 class Story:
     """An operator that is told to end while some batches run."""
 
-    def __init__(self, *, batches: int, in_hook: bool = False, grace_seconds: float = 10) -> None:
+    def __init__(self, *, batches: int, in_hook: bool = False, requests: int = 0, grace_seconds: float = 10) -> None:
         self.now = 100.0
         self.leases = [object()] * batches
         self.run = SimpleNamespace(is_in_hook=in_hook, dispatch=SimpleNamespace(leases=lambda: self.leases))
         self.drained = 0
         jobs = SimpleNamespace(runs={"job": self.run}, drain=self.drain)
-        self.draining = Draining(jobs=jobs, grace_seconds=grace_seconds, monotonic=lambda: self.now)
+        self.serving = SimpleNamespace(in_flight=requests, drain=self.drain)
+        self.draining = Draining(
+            jobs=jobs, serving=self.serving, grace_seconds=grace_seconds, monotonic=lambda: self.now
+        )
 
     def drain(self) -> None:
         self.drained += 1
@@ -35,7 +38,7 @@ def test_what_is_new_is_refused_from_then_on() -> None:
 
     story.draining.begin()
 
-    assert story.drained == 1
+    assert story.drained == 2  # the jobs, and the realtime APIs
     with pytest.raises(OperatorStopping, match="about to stop"):
         story.draining.refuse_if_begun()
 
@@ -46,9 +49,19 @@ def test_it_waits_until_the_last_batch_has_ended() -> None:
     story.now += 4
 
     assert not story.draining.is_over
-    assert {"batches": 3, "hooks": 0, "seconds_left": 6.0} == story.draining.describe()
+    assert {"batches": 3, "hooks": 0, "requests": 0, "seconds_left": 6.0} == story.draining.describe()
     assert str(story.draining.waiting) == "3 batches to end (at most 6s)"
     story.leases = []
+    assert story.draining.is_over
+
+
+def test_it_waits_until_the_last_request_is_answered() -> None:
+    story = Story(batches=0, requests=2)
+    story.draining.begin()
+
+    assert not story.draining.is_over
+    assert "2 requests to end (at most 10s)" == str(story.draining.waiting)
+    story.serving.in_flight = 0
     assert story.draining.is_over
 
 

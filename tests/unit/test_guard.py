@@ -195,6 +195,20 @@ def test_where_there_are_keys_nobody_is_let_in_without_one(keys: Keys, status: i
     assert (status, status != 200) == (asked, KEY.encode() not in body and body != b"let in")
 
 
+@pytest.mark.parametrize("with_keys", [True, False])
+def test_what_is_asked_does_not_learn_the_key_but_all_else_that_was_sent(keys: Keys, with_keys: bool):
+    host, authorization = (b"host", b"127.0.0.1:8888"), (b"authorization", f"Bearer {KEY}".encode())
+    learned: list[tuple[bytes, bytes]] = []
+
+    async def learn(scope: Any, receive: Any, send: Any) -> None:
+        learned.extend(scope["headers"])
+        await _application(scope, receive, send)
+
+    ask([host, authorization], application=learn, keys=keys if with_keys else None)
+
+    assert ([host] if with_keys else [host, authorization]) == learned
+
+
 def test_two_keys_are_none(keys: Keys):
     both = [(b"authorization", f"Bearer {KEY}".encode()), (b"authorization", b"Bearer other")]
 

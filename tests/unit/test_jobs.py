@@ -11,7 +11,7 @@ import pytest
 
 from cortex.domain.batch import BatchState
 from cortex.domain.ending import Exit
-from cortex.domain.errors import EnvironmentFailed
+from cortex.domain.errors import CortexError
 from cortex.domain.job import Counts, Job, JobStatus, SegmentRange
 from cortex.enqueuing.events import (
     Enqueued,
@@ -24,6 +24,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.operator.jobs import Jobs
+from cortex.operator.preparation import Prepared
 from cortex.operator.run.workers import WorkerSetup
 from cortex.operator.submitting.enqueuing import JobEnqueuing
 from cortex.operator.submitting.submission import read_submission
@@ -59,14 +60,14 @@ class ReadyAtOnce:
     """Every environment is there already."""
 
     def prepare(
-        self, version: Version, log: Callable[[str], None], done: Callable[[Path | EnvironmentFailed], None]
+        self, version: Version, log: Callable[[str], None], done: Callable[[Prepared | CortexError], None]
     ) -> None:
-        done(Path())
+        done(Prepared(python=Path()))
 
     def state(self, version: Version) -> Mapping[str, str]:
         return {}
 
-    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
+    def setup(self, version: Version, prepared: Prepared, job: Job) -> WorkerSetup:
         return SETUP
 
 

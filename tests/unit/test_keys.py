@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -26,6 +26,7 @@ from samples import JOB as SAMPLE
 
 KEY = "Rather-long-and-not-guessed"
 JOB = "0123456789abcdef"
+API = "image-classifier"
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def ledger() -> MemoryLedger:
 
 @pytest.fixture
 def keys(ledger: MemoryLedger) -> Keys:
-    return Keys(key=KEY, ledger=ledger)
+    return Keys(key=KEY, ledger=ledger, is_deployed=lambda name: name == API)
 
 
 # Callers
@@ -79,6 +80,24 @@ def test_the_token_of_a_job_that_is_over_or_gone_is_worth_nothing(keys: Keys, le
         keys.caller(keys.token(JOB))
     with pytest.raises(Forbidden, match="no longer in progress"):
         keys.caller(keys.token("fedcba9876543210"))
+
+
+def test_the_token_of_an_api_holds_while_it_is_deployed(keys: Keys) -> None:
+    assert keys.caller(keys.api_token(API)) is Caller.API
+    with pytest.raises(Forbidden, match="the token is that of the API `gone`, which is no longer deployed"):
+        keys.caller(keys.api_token("gone"))
+
+
+def test_nobody_is_taken_for_an_api_or_a_job_by_the_token_of_another(ledger: MemoryLedger) -> None:
+    keys = Keys(key=KEY, ledger=ledger, is_deployed=lambda _: True)
+    signed = keys.token(JOB).partition(".")[2]
+    of_api = keys.api_token(JOB).rpartition(".")[2]  # an API may have such a name
+
+    for forged in (f"api.{JOB}.{signed}", f"{JOB}.{of_api}", f"api.other.{of_api}", of_api, f"api..{of_api}"):
+        with pytest.raises(Forbidden, match="is not that of this operator"):
+            keys.caller(forged)
+    assert KEY not in keys.api_token(API)
+    assert re.fullmatch(r"[!-~]{16,1024}", keys.api_token("a" * 42))
 
 
 @given(st.text())
@@ -208,20 +227,26 @@ def test_how_a_path_is_written_does_not_open_it(app: Starlette) -> None:
     assert [401] * len(written) == [answer.status_code for answer in answers]
 
 
-def test_a_job_may_not_deploy_delete_upload_or_change_anything_of_the_operators_own(app: Starlette, keys: Keys) -> None:
+@pytest.mark.parametrize("token", [lambda keys: keys.token(JOB), lambda keys: keys.api_token(API)], ids=["job", "API"])
+def test_no_token_lets_deploy_delete_upload_or_change_anything_of_the_operators_own(
+    app: Starlette, keys: Keys, token: Callable[[Keys], str]
+) -> None:
     own = [path for path in paths(app.routes) if path.startswith("/_cortex")]
     changes = [(method, path) for method in METHODS if method != "GET" for path in own]
     looks = [("GET", path) for path in own if path.startswith("/_cortex/uploads")]
 
-    answers = ask(app, *changes, *looks, key=keys.token(JOB))
+    answers = ask(app, *changes, *looks, key=token(keys))
 
     assert {403} == {answer.status_code for answer in answers}
     assert all("the token of a job" in answer.json()["message"] for answer in answers if answer.content)
 
 
-def test_a_job_may_look_and_use_the_endpoints_of_apis(app: Starlette, keys: Keys) -> None:
+@pytest.mark.parametrize("token", [lambda keys: keys.token(JOB), lambda keys: keys.api_token(API)], ids=["job", "API"])
+def test_every_token_lets_look_and_use_the_endpoints_of_apis(
+    app: Starlette, keys: Keys, token: Callable[[Keys], str]
+) -> None:
     allowed = [("GET", "/_cortex/apis"), ("GET", "/openapi.json"), *((method, "/api") for method in METHODS)]
 
-    answers = ask(app, *allowed, key=keys.token(JOB))
+    answers = ask(app, *allowed, key=token(keys))
 
     assert {401, 403}.isdisjoint(answer.status_code for answer in answers)

@@ -21,7 +21,7 @@ class OneJob:
         self.has_ended = False
         self.waiting: list[Callable[[], None]] = []
         self.has_been_asked = asyncio.Event()
-        version = SimpleNamespace(api_name="api", endpoint="/api", spec={})
+        version = SimpleNamespace(api_name="api", kind="BatchAPI", endpoint="/api", spec={})
         operator: Any = SimpleNamespace(
             deployments=SimpleNamespace(at=lambda _: (version, "1")),
             jobs=SimpleNamespace(job=self.job, watch=self.watch, unwatch=self.unwatch),

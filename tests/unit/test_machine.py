@@ -1,10 +1,12 @@
 """How many workers fit on a machine at the same time, and which never do."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cortex.configuration import Compute
 from cortex.engines.engine import Needs
-from cortex.operator.machine import Machine, needs_of
+from cortex.operator.machine import Machine, needs_of, needs_of_process
 
 MACHINE = Machine(cpu_cores=4, mem_bytes=2**30, gpus=2)
 
@@ -58,3 +60,33 @@ def test_what_never_fits_is_told_with_the_size_of_the_machine(expected: str, com
 
 def test_what_fits_is_no_misfit() -> None:
     assert MACHINE.misfit(Compute.model_validate({"cpu": 4, "mem": "1Gi", "gpu": 2})) is None
+
+
+# Replicas
+
+
+@pytest.mark.parametrize(
+    ("expected", "compute", "processes"),
+    [
+        (Needs(millicores=1000, mem_bytes=2**29, gpus=1), {"cpu": 1, "mem": "512Mi", "gpu": 1}, 1),
+        (Needs(millicores=500, mem_bytes=2**28), {"cpu": 1, "mem": "512Mi"}, 2),
+        (Needs(millicores=333), {"cpu": 1}, 3),
+        (Needs(), {"cpu": None}, 4),
+        (Needs(millicores=1, mem_bytes=209715), {"cpu": "20m", "mem": "20Mi"}, 100),
+    ],
+)
+def test_the_processes_of_a_replica_share_what_it_has(
+    expected: Needs, compute: dict[str, object], processes: int
+) -> None:
+    assert expected == needs_of_process(Compute.model_validate(compute), processes)
+
+
+@given(cpu=st.integers(1, 4), mem=st.integers(64, 1024), processes=st.integers(1, 100))
+def test_a_replica_that_is_no_misfit_has_room_for_all_of_its_processes(cpu: int, mem: int, processes: int) -> None:
+    compute = Compute(cpu=cpu, mem=f"{mem}Mi")
+    assert MACHINE.misfit(compute) is None
+
+    needs = needs_of_process(compute, processes)
+
+    assert needs.millicores * processes <= MACHINE.millicores
+    assert needs.mem_bytes * processes <= MACHINE.mem_bytes

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,7 @@ def operator(ledger: FullLedger, tmp_path: Path) -> Operator:
         ledger=ledger,
         deployments=deployments,
         jobs=jobs,
+        serving=SimpleNamespace(recover=lambda _: None, remove=lambda _, when_gone: when_gone()),
         preparation=None,
         datasets=None,
         export=None,

@@ -76,6 +76,32 @@ def test_what_the_first_in_line_waits_for_is_kept_from_those_behind_it() -> None
     assert ["large"] == place_all(places)
 
 
+def test_nothing_is_kept_for_one_that_has_no_room_beside_replicas() -> None:
+    places = machine()
+    places.order("replica", "api", CORE, lasts=True)
+    place_all(places)
+    places.order("large", "a", Needs(millicores=2000))
+    places.order("small", "b", CORE)
+
+    assert ["small"] == place_all(places)
+    places.release("small")
+    places.release("replica")
+    assert ["large"] == place_all(places)
+
+
+def test_what_the_first_in_line_waits_for_is_kept_where_it_has_room_beside_replicas() -> None:
+    places = machine(cores=3)
+    places.adopt(Place(worker="replica", job_id="api", needs=CORE, lasts=True))
+    places.order("a1", "a", CORE)
+    place_all(places)
+    places.order("large", "b", Needs(millicores=2000))
+    places.order("small", "c", CORE)
+
+    assert [] == place_all(places)
+    places.release("a1")
+    assert ["large"] == place_all(places)
+
+
 def test_gpus_are_given_one_by_one_and_come_back() -> None:
     places = machine(gpus=3)
     places.order("a", "a", Needs(gpus=2))
@@ -275,3 +301,16 @@ def test_a_worker_that_is_adopted_again_is_counted_once() -> None:
     assert ["new1"] == place_all(places)
     places.release("old")
     assert ["new2"] == place_all(places)
+
+
+def test_what_an_api_cannot_do_without_comes_before_the_workers_of_jobs() -> None:
+    places = machine(cores=1)
+    for number in range(3):
+        places.order(f"job-{number}", "job", CORE)
+    assert ["job-0"] == place_all(places)
+    places.order("another-0", "another", CORE)
+    places.order("replica-0", "api", CORE, lasts=True, comes_first=True)
+
+    places.release("job-0")
+
+    assert ["replica-0"] == place_all(places)

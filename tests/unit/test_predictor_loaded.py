@@ -1,5 +1,6 @@
 """The user's class in a worker: loaded, constructed, and called with what it names."""
 
+import itertools
 import pickle
 import subprocess
 import sys
@@ -55,6 +56,72 @@ def test_predict_gets_what_it_names(written, arguments, returned, expected):
     predictor = loaded_with(written, f"def predict({arguments}): return {returned}")
 
     assert predictor.predict([1, 2], "b") == expected
+
+
+@pytest.mark.parametrize("size", range(5))
+def test_a_request_is_answered_with_what_predict_names_of_it(written, size):
+    available = {"payload": "P", "query_params": "Q", "headers": "H", "batch_id": None}
+    for named in itertools.combinations(available, size):
+        arguments, returned = ", ".join(["self", *named]), "[" + ", ".join(named) + "]"
+
+        predictor = loaded_with(written, f"def predict({arguments}): return {returned}")
+
+        assert [available[name] for name in named] == predictor.answer("P", "Q", "H")
+        assert [name for name in ("payload", "query_params", "headers") if name in named] == predictor.names
+        assert predictor.post_predict is None
+
+
+@pytest.mark.parametrize("size", range(5))
+def test_post_predict_gets_what_it_names_and_that_is_wanted_of_the_request(written, size):
+    available = {"response": "R", "payload": "P", "query_params": "Q", "headers": "H"}
+    for named in itertools.combinations(available, size):
+        arguments, returned = ", ".join(["self", *named]), "[" + ", ".join(named) + "]"
+        after = f"def post_predict({arguments}): return {returned}"
+        cls = load(written(class_with("def __init__(self, config): ...", "def predict(self, headers): ...", after)))
+
+        predictor = construct(cls, config={}, job_spec=None)
+
+        assert predictor.post_predict is not None
+        assert [available[name] for name in named] == predictor.post_predict("R", "P", "Q", "H")
+        wanted = {"headers", *named}
+        assert [name for name in ("payload", "query_params", "headers") if name in wanted] == predictor.names
+
+
+def test_a_post_predict_that_was_taken_away_is_none(written):
+    cls = load(written(class_with("def __init__(self, config): ...", "def predict(self): ...", "post_predict = None")))
+
+    assert construct(cls, config={}, job_spec=None).post_predict is None
+
+
+@pytest.mark.parametrize(
+    ("predictor_type", "class_name", "client"),
+    [("onnx", "ONNXPredictor", "onnx_client"), ("tensorflow", "TensorFlowPredictor", "tensorflow_client")],
+)
+def test_a_predictor_of_models_gets_their_client(written, predictor_type, class_name, client):
+    init = f"def __init__(self, {client}, config): self.got = {client}, config"
+    source = class_with(init, "def predict(self): return self.got").replace("PythonPredictor", class_name)
+
+    predictor = construct(load(written(source), predictor_type), config={"a": 1}, job_spec=None, client="C")
+
+    assert ("C", {"a": 1}) == predictor.answer(None, None, None)
+
+
+def test_a_predictor_of_models_must_take_their_client(written):
+    source = class_with("def __init__(self, config): ...", "def predict(self): ...")
+    path = written(source.replace("PythonPredictor", "ONNXPredictor"))
+
+    with pytest.raises(InvalidPredictor) as refusal:
+        load(path, "onnx")
+
+    write = "write `def __init__(self, onnx_client, config)`"
+    assert f"{path}: ONNXPredictor.__init__: must have the argument `onnx_client`; {write}" == refusal.value.message
+
+
+def test_a_class_of_another_type_is_not_taken(written):
+    path = written(class_with("def __init__(self, config): ...", "def predict(self): ..."))
+
+    with pytest.raises(InvalidPredictor, match="the class `TensorFlowPredictor` is missing"):
+        load(path, "tensorflow")
 
 
 @pytest.mark.parametrize(

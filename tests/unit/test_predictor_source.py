@@ -274,3 +274,46 @@ def test_a_source_that_would_take_long_to_parse_is_refused():
     assert problems_of(source.ljust(MAX_SOURCE_BYTES + 1, "x")) == [
         "predictor.py: is larger than 1 MiB; keep data in files of their own and read them"
     ]
+
+
+def test_a_predictor_that_answers_requests_may_look_at_its_answers_afterwards():
+    check_source(
+        with_methods(
+            "def __init__(self, config): ...",
+            "def predict(self, payload, query_params, headers): ...",
+            "def post_predict(self, response, payload, query_params, headers): ...",
+        ),
+        "predictor.py",
+    )
+
+
+def test_post_predict_must_not_name_what_nobody_passes():
+    source = with_methods(
+        "def __init__(self, config): ...", "def predict(self): ...", "def post_predict(self, responses): ..."
+    )
+
+    (problem,) = problems_of(source)
+    what, _, allowed = problem.partition("; ")
+    assert "predictor.py:4: PythonPredictor.post_predict: nobody passes the argument `responses`" == what
+    assert "did you mean `response`? (allowed: self, response, payload, query_params, headers)" == allowed
+
+
+@pytest.mark.parametrize(
+    ("predictor_type", "class_name", "client"),
+    [("onnx", "ONNXPredictor", "onnx_client"), ("tensorflow", "TensorFlowPredictor", "tensorflow_client")],
+)
+def test_a_predictor_of_models_is_judged_by_its_type(predictor_type, class_name, client):
+    python = with_predict("def predict(self, payload): ...")
+    renamed = python.replace("PythonPredictor", class_name)
+
+    check_source(renamed.replace("config", f"{client}, config"), "predictor.py", predictor_type)
+    with pytest.raises(InvalidPredictor) as missing:
+        check_source(python, "predictor.py", predictor_type)
+    with pytest.raises(InvalidPredictor) as without_client:
+        check_source(renamed, "predictor.py", predictor_type)
+
+    write = f"write `def __init__(self, {client}, config)`"
+    assert missing.value.message.startswith(f"predictor.py:1: the class `{class_name}` is missing")
+    assert without_client.value.message == (
+        f"predictor.py:2: {class_name}.__init__: must have the argument `{client}`; {write}"
+    )

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cortex.domain.ending import Exit
@@ -13,7 +15,7 @@ from cortex.domain.frame import Frame
 from cortex.engines.engine import Needs, WorkerOrder
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
-from operator_process import children_running
+from operator_process import TIMEOUT_SECONDS, children_running
 
 
 class Heard:
@@ -67,9 +69,10 @@ class Story:
             places=Places(millicores=2000, mem_bytes=2**30, devices=gpus, most_workers=256),
         )
 
-    def connect(self, pid: int = 1, *workers: Frame, beats: bool = True) -> Peer:
+    def connect(self, pid: int = 1, *workers: Frame, **more: bool) -> Peer:
         peer = Peer()
-        hello = {"supervisor": "s", "pid": pid, "beats": beats, "workers": list(workers)}
+        hello = {"supervisor": "s", "pid": pid, "beats": True, "serves": True, "workers": list(workers)}
+        hello |= more
         self.engine.supervisor_connected(peer, hello)
         return peer
 
@@ -101,6 +104,16 @@ def order(worker: str, folder: Path, needs: Needs | None = None) -> WorkerOrder:
     )
 
 
+def supervisor_that_was_started(besides: int | None = None) -> psutil.Process:
+    """Give it once the system knows its command, which it may not at the very moment when it has been started."""
+    give_up_at = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < give_up_at:
+        for process in children_running("supervisor"):
+            if process.pid != besides:
+                return process
+    raise AssertionError("no supervisor was started")
+
+
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
     return Story(tmp_path)
@@ -113,7 +126,7 @@ def test_a_supervisor_is_given_up_at_the_end_of_its_own_time_only(tmp_path: Path
     story = Story(tmp_path, keep_warm_seconds=0)
     engine = story.engine
     story.order("first")
-    (first,) = children_running("supervisor")
+    first = supervisor_that_was_started()
     peer = story.connect(first.pid)
     story.exited("first")
     engine.idle()
@@ -326,6 +339,26 @@ def test_a_supervisor_of_a_version_that_did_not_beat_is_left_alone(
     assert 0 == earlier.returncode
 
 
+def test_a_supervisor_of_a_version_that_did_not_serve_keeps_its_workers_and_starts_no_others(
+    story: Story, earlier: subprocess.Popen[bytes]
+) -> None:
+    place = {"millicores": 1000, "mem_bytes": 0, "gpus": 0, "job_id": "e", "devices": []}
+    worker = {"worker": "earlier", "pid": earlier.pid, "exit_status": None, "place": place}
+    peer = story.connect(earlier.pid, worker, serves=False)
+    story.order("new", **CORE)
+    story.engine.warm_up(order("blank", story.folder), 1)
+    started = supervisor_that_was_started(besides=earlier.pid)
+    present = story.connect(started.pid)
+
+    story.engine.stop("earlier", at_once=True)
+
+    assert ["stop"] == [frame["type"] for frame in peer.heard]
+    assert ["warm_up", "start"] == [frame["type"] for frame in present.heard]
+    started.kill()
+    story.engine.end()
+    earlier.communicate()
+
+
 def test_an_operator_that_was_stopped_takes_its_own_silence_for_nobody_elses(
     story: Story, earlier: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,7 +393,7 @@ def kinds(peer: Peer) -> list[str]:
 def test_a_supervisor_is_told_what_to_make_ready_before_it_starts_anybody(story: Story) -> None:
     story.engine.warm_up(order("a1", story.folder), 2)
     story.order("a1")
-    (supervisor,) = children_running("supervisor")
+    supervisor = supervisor_that_was_started()
 
     peer = story.connect(supervisor.pid)
     supervisor.kill()

@@ -1,6 +1,7 @@
 """What `cortex prune` removes, what it never touches, and that it says what is free then."""
 
 import asyncio
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -59,6 +60,7 @@ def test_what_is_said_before_is_what_is_removed_then_and_what_is_free(kept: Kept
     rerun = kept.job(3, 9)
     os.link(kept.data / "jobs" / first.id / "file", kept.data / "jobs" / rerun.id / "payload")
     kept.upload(days_ago=2)
+    kept.model("of nobody", "s3://bucket/model.onnx")
     before = used(kept)
 
     said = prune(kept, WEEK, is_dry_run=True)
@@ -66,12 +68,11 @@ def test_what_is_said_before_is_what_is_removed_then_and_what_is_free(kept: Kept
     told = prune(kept, WEEK)
 
     assert said == told
-    assert {Kind.JOBS: 2, Kind.PROJECTS: 1, Kind.UPLOADS: 1, Kind.ENVIRONMENTS: 1, Kind.PACKAGES: 0} == {
-        kind: one.count for kind, one in told.items()
-    }
+    expected = {Kind.JOBS: 2, Kind.PROJECTS: 1, Kind.UPLOADS: 1, Kind.MODELS: 1, Kind.ENVIRONMENTS: 1, Kind.PACKAGES: 0}
+    assert expected == {kind: one.count for kind, one in told.items()}
     assert before == between
     assert before - used(kept) == sum(one.bytes for one in told.values())
-    assert set() == kept.left("uploads") == kept.left("incoming")
+    assert set() == kept.left("uploads") == kept.left("incoming") == kept.left("models")
     assert {"new"} == kept.left("projects") == kept.left("environments")
 
 
@@ -186,3 +187,68 @@ def test_an_upload_that_a_client_may_go_on_with_stays(kept: Kept) -> None:
 
     assert 0 == told[Kind.UPLOADS].count
     assert 1 == len(kept.left("incoming"))
+
+
+MODEL = "s3://bucket/model.onnx"
+
+
+def test_of_a_model_that_a_version_names_the_content_that_was_asked_for_last_stays(kept: Kept) -> None:
+    kept.deploy(model=MODEL)
+    kept.model("old", MODEL, used_at_ns=NOW_NS - 1)
+    kept.model("new", MODEL)
+    kept.model("of another", "s3://bucket/another.onnx")
+
+    told = prune(kept, WEEK)
+
+    assert {"new"} == kept.left("models")
+    assert 2 == told[Kind.MODELS].count
+
+
+def test_the_models_of_versions_are_removed_on_request_only_but_not_those_of_jobs_in_progress(kept: Kept) -> None:
+    version = kept.deploy(model=MODEL)
+    kept.deploy("another", "2", model="s3://bucket/another.onnx")
+    kept.job(1, None, version=version)
+    kept.model("of the job", MODEL)
+    kept.model("of nobody now", "s3://bucket/another.onnx")
+
+    prune(kept, WEEK)
+    between = kept.left("models")
+    prune(kept, ALL)
+
+    assert {"of the job", "of nobody now"} == between
+    assert {"of the job"} == kept.left("models")
+
+
+@pytest.mark.parametrize("folder", ["jobs/0000000000000001", "apis/iris/version"])
+def test_a_model_that_processes_were_started_with_stays(kept: Kept, folder: str) -> None:
+    kept.deploy(model=MODEL)
+    kept.job(1, None)
+    old = kept.model("in use", MODEL, used_at_ns=NOW_NS - 1)
+    kept.model("new", MODEL)
+    (kept.data / folder).mkdir(parents=True, exist_ok=True)
+    (kept.data / folder / "setup.json").write_text(json.dumps({"models": [{"path": str(old)}, {"path": "/elsewhere"}]}))
+
+    prune(kept, ALL)
+
+    assert {"in use", "new"} == kept.left("models")
+
+
+def test_a_model_that_is_asked_for_after_it_was_found_stays(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = kept.model("1", MODEL).parents[1] / "model.json"
+    meanwhile(monkeypatch, lambda: os.utime(about, ns=(NOW_NS + 1, NOW_NS + 1)))
+
+    told = prune(kept, ALL)
+
+    assert {"1"} == kept.left("models")
+    assert 0 == told[Kind.MODELS].count
+
+
+def test_no_model_is_removed_while_one_is_looked_up(kept: Kept) -> None:
+    kept.deploy()
+    kept.model("1", MODEL)
+    kept.is_fetching = True
+
+    told = prune(kept, ALL)
+
+    assert {"1"} == kept.left("models")
+    assert 0 == told[Kind.MODELS].count

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex.domain.batch import ENTRY, EntryKind, ResultEntry
+from cortex.predictor import json_values
 from cortex.worker import rows
 from cortex.worker.rows import NotJson, RowsFile, decode, encode
 from full_disk import files_of_at_most
@@ -30,9 +31,9 @@ JSON = st.recursive(
 @pytest.fixture(params=[orjson, None], ids=["with orjson", "without orjson"], autouse=True)
 def fast_json(request: pytest.FixtureRequest) -> Iterator[ModuleType | None]:
     """Both kinds of environment: a user's may lack orjson, and must not behave differently for it."""
-    before, rows.orjson = rows.orjson, request.param
+    before, json_values.orjson = json_values.orjson, request.param
     yield request.param
-    rows.orjson = before
+    json_values.orjson = before
 
 
 @given(st.lists(JSON, max_size=5))

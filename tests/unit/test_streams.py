@@ -1,16 +1,16 @@
 """Streams of results: while their job goes on, and when it is removed meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from cortex.domain.errors import DataDamaged
+from cortex.domain.errors import ApiNotFound, DataDamaged
 from cortex.domain.job import Job
-from cortex.domain.layout import JobFolder
+from cortex.domain.layout import ApiFolder, JobFolder
 from cortex.operator.followers import Followers
 from cortex.operator.operator import Operator
 from cortex.storage.files import remove_at_once
@@ -145,3 +145,33 @@ def test_who_follows_sees_what_ends_within_a_long_lease(tmp_path: Path, monkeypa
     assert b"0\n1\n" == asyncio.run(follow())
     assert running.watchers == []
     assert running.followers.count == 0
+
+
+def test_the_log_of_an_api_is_followed_over_rotations_until_it_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_LOOK_AGAIN_SECONDS", 0)
+    folder = ApiFolder(tmp_path)
+    deployed = {"api"}
+
+    def api(name: str) -> None:
+        if name not in deployed:
+            raise ApiNotFound
+
+    operator: Any = SimpleNamespace(
+        serving=SimpleNamespace(folder=lambda _: folder), deployments=SimpleNamespace(api=api)
+    )
+
+    async def follow() -> list[bytes]:
+        pieces = cast("AsyncGenerator[bytes]", streams.api_log(operator, "api", follow=True))
+        folder.log.write_bytes(b"one\n")
+        found = [await anext(pieces)]
+        with folder.log.open("ab") as log:
+            log.write(b"two\n")
+        folder.log.rename(folder.older_log)
+        folder.log.write_bytes(b"three\n")
+        found.append(await anext(pieces))
+        deployed.clear()
+        return found + [piece async for piece in pieces]
+
+    assert [b"one\n", b"two\n", b"three\n"] == asyncio.run(follow())

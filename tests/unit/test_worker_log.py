@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from cortex.worker.joblog import BoundedLog
+from cortex.worker.joblog import BoundedLog, RotatingLog
 from full_disk import files_of_at_most
 
 OWN = b"2020-07-16 14:56:10.276007:cortex:pid-1:INFO:processing batch 0000\n"
@@ -206,3 +206,85 @@ def test_the_limit_is_that_of_the_job_not_of_each_worker(path):
     assert len(path.read_bytes()) <= LIMIT + 4 * 10  # each may be in the middle of a line
     for log in logs:
         log.close()
+
+
+@pytest.fixture
+def older(path):
+    return path.with_name("log.1")
+
+
+def test_the_log_of_an_api_is_rotated_at_half_of_its_limit(path, older):
+    log = RotatingLog(path, 40)
+
+    for number in range(9):
+        log.write(f"line {number}\n".encode())
+    log.close()
+
+    assert (b"line 6\nline 7\n", b"line 8\n") == (older.read_bytes(), path.read_bytes())
+
+
+def test_of_the_log_of_an_api_the_newest_lines_are_kept_and_never_more_than_its_limit(path, older):
+    logs = [RotatingLog(path, LIMIT) for _ in range(2)]
+    lines = [f"{number} {'x' * (number % 50)}\n".encode() for number in range(500)]
+
+    for number, line in enumerate(lines):
+        logs[number % 2].write(line[:3])
+        logs[(number + 1) % 2].write(b"")
+        logs[number % 2].write(line[3:])
+    for log in logs:
+        log.close()
+
+    kept = older.read_bytes() + path.read_bytes()
+    assert b"".join(lines).endswith(kept)
+    assert LIMIT / 2 <= len(kept) <= LIMIT
+
+
+def test_a_line_that_is_longer_than_the_log_of_an_api_may_be_is_kept_whole(path, older):
+    log = RotatingLog(path, 40)
+
+    log.write(b"short\n" + b"x" * 100 + b"\n")
+    log.write(b"after\n")
+    log.close()
+
+    assert (b"short\n" + b"x" * 100 + b"\n", b"after\n") == (older.read_bytes(), path.read_bytes())
+
+
+def test_two_processes_of_an_api_never_tear_each_others_lines_when_its_log_is_rotated(path, older):
+    first, second = RotatingLog(path, 100), RotatingLog(path, 100)
+
+    first.write(b"begun by the first")
+    for number in range(20):
+        second.write(f"by the second {number}\n".encode())
+    first.write(b", ended by the first\n")
+    first.write(b"the last")
+    for log in (first, second):
+        log.close()
+
+    lines = (older.read_bytes() + path.read_bytes()).splitlines()
+    assert [b"by the second 19", b"begun by the first, ended by the first", b"the last"] == lines[-3:]
+    assert all(re.fullmatch(rb"by the second \d+", line) for line in lines[:-2])
+
+
+def test_the_log_of_an_api_that_was_deleted_is_written_no_more(path):
+    path = path.parent / "api" / "log"
+    path.parent.mkdir()
+    log = RotatingLog(path, LIMIT)
+    path.unlink()
+    path.parent.rmdir()
+
+    log.write(b"a\n")
+    log.close()
+
+    assert not path.parent.exists()
+
+
+def test_on_a_full_disk_lines_of_an_api_are_lost_and_the_next_begins_anew(path):
+    log = RotatingLog(path, LIMIT)
+
+    with files_of_at_most(8):
+        log.write(b"one\ntwo three\n")
+        log.write(b"four\n")
+    log.write(b"five\n")
+    log.close()
+
+    assert b"one\ntwo \nfive\n" == path.read_bytes()

@@ -236,6 +236,6 @@ async def _start_fresh(call: Call, conversation: socket.socket, log: BinaryIO) -
             stdin=conversation.fileno(),
             stdout=conversation.fileno(),
             stderr=log,
-            process_group=0,  # a Ctrl-C in the operator's terminal is the operator's to handle
+            start_new_session=True,  # a Ctrl-C in the operator's terminal is the operator's to handle
         )
     )

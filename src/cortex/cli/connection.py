@@ -9,6 +9,7 @@ from cortex.clients.connect import client_of, local_address, local_operator
 from cortex.clients.environments import Environment, read_environments
 from cortex.clients.job import Job
 from cortex.clients.operator_client import OperatorClient
+from cortex.clients.predicting import check_takes_jobs
 from cortex.domain.errors import JobNotFound
 
 
@@ -29,9 +30,14 @@ class Connection:
         """Find an API without asking for its jobs; raises ApiNotFound."""
         return find_api(self.client, name, hint=f"`{self.command('get')}` lists the APIs that are")
 
+    def batch_api(self, name: str) -> ApiSummary:
+        """Find an API that takes jobs; raises ApiNotFound, and InvalidRequest for another kind of API."""
+        hint = f"`{self.command(f'predict {name} FILE')}` sends it a request"
+        return check_takes_jobs(self.api(name), hint=hint)
+
     def job(self, api_name: str, job_id: str | None) -> Job:
         """Find a job of an API, or its newest; raises ApiNotFound, and JobNotFound where there is none."""
-        api = self.api(api_name)
+        api = self.batch_api(api_name)
         return Job(self.client, api["endpoint"], api_name, job_id or self.newest_job(api))
 
     def newest_job(self, api: ApiSummary) -> str:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
+from cortex.answers import DeployedApi
 from cortex.cli.connection import Connection, connect
 from cortex.cli.options import environment_option, output_option, talk, write_json
 from cortex.cli.tables import hints
 from cortex.clients.deploying import check_deployed, packed
+from cortex.domain.api_kind import ApiKind
 
 LARGE_BYTES = 10 * 2**20
 
@@ -34,15 +36,17 @@ def command(configuration: Path, environment_name: str | None, output: str) -> N
             if deployment["message"]:
                 click.echo(deployment["message"])
     check_deployed(deployments)
-    talk("\n" + _next_commands(connection, [deployment["api"]["name"] for deployment in deployments]))
+    talk("\n" + _next_commands(connection, [deployment["api"] for deployment in deployments]))
 
 
-def _next_commands(connection: Connection, names: list[str]) -> str:
-    name = names[0] if len(names) == 1 else "<api_name>"
-    return hints(
-        [
-            (connection.command("get"), "show api statuses"),
-            (connection.command(f"get {name}"), "show api info"),
-            (connection.command(f"submit {name} FILE"), "submit a job"),
-        ]
-    )
+def _next_commands(connection: Connection, apis: list[DeployedApi]) -> str:
+    name = apis[0]["name"] if len(apis) == 1 else "<api_name>"
+    kinds = {api["kind"] for api in apis}
+    commands = [("get", "show api statuses"), (f"get {name}", "show api info")]
+    if ApiKind.REALTIME in kinds:
+        commands.append((f"logs {name}", "stream api logs"))
+    if kinds - {ApiKind.BATCH}:
+        commands.append((f"predict {name} FILE", "send a request"))
+    if ApiKind.BATCH in kinds:
+        commands.append((f"submit {name} FILE", "submit a job"))
+    return hints([(connection.command(words), purpose) for words, purpose in commands])

@@ -14,7 +14,7 @@ from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.tables import hints
 from cortex.cli.views import api_view, apis_view, job_view, shown_jobs
 from cortex.cli.watch import Look, watch
-from cortex.clients.facts import failed_count, has_ended, job_line
+from cortex.clients.facts import failed_count, has_ended, job_line, serving_line
 from cortex.clients.job import Job
 from cortex.domain.errors import CortexError
 from cortex.domain.job import JobStatus
@@ -29,7 +29,7 @@ from cortex.domain.job import JobStatus
 def command(
     api_name: str | None, job_id: str | None, is_watching: bool, environment_name: str | None, output: str
 ) -> None:
-    """Show all APIs, one API with its jobs, or one job."""
+    """Show all APIs, one API (with its jobs, or how it answers), or one job."""
     if is_watching and output == "json":
         raise click.UsageError("--watch draws for people: it cannot be combined with --output json")
     look = _what_to_look_at(api_name, job_id, environment_name)
@@ -82,15 +82,25 @@ def _look_at_environment(connection: Connection) -> Look:
 
 
 def _lines(apis: list[tuple[str, ApiSummary]]) -> list[str]:
-    return [f"{name} {api['name']}: {api['running_jobs']} running jobs" for name, api in apis]
+    return [f"{name} {api['name']}: {_line(api)}" for name, api in apis]
+
+
+def _line(api: ApiSummary) -> str:
+    if "status" in api:
+        return serving_line(api["status"])
+    if "apis" in api:
+        return f"splits between {len(api['apis'])} apis"
+    return f"{api['running_jobs']} running jobs"
 
 
 def _look_at_api(connection: Connection, name: str) -> Look:
     api = connection.client.api(name)
+    fields = ("spec", "endpoint", "status", "metrics") if "status" in api else ("spec", "endpoint", "job_statuses")
     return Look(
-        answer=[{"spec": api["spec"], "endpoint": api["endpoint"], "job_statuses": api["job_statuses"]}],
+        answer=[{field: value for field, value in api.items() if field in fields}],
         text=api_view(api, datetime.now(UTC)),
         lines=[
+            *([serving_line(api["status"])] if "status" in api else []),
             f"environment: {api['environment']['status']}",
             *(f"{job['job_id']} {job_line(job)}" for job in shown_jobs(api["job_statuses"])),
         ],

@@ -30,7 +30,7 @@ _DEFAULT_AGE: Final = "7d"
 @click.option(
     "--environments",
     is_flag=True,
-    help="Remove all environments that are not in use, too, and downloaded packages: they are installed again.",
+    help="Remove all environments and models that are not in use, too, and downloaded packages: they come again.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Remove ended jobs with their results and logs, and what nothing needs any more.
 
-    That is environments and projects of versions that are gone, and files that were uploaded for jobs that never came.
-    What is in use stays. What would be removed is shown first.
+    That is environments, projects and models of versions that are gone, and files that were uploaded for jobs that
+    never came. What is in use stays. What would be removed is shown first.
 
     \b
     cortex prune --older-than 30d --dry-run

@@ -66,7 +66,7 @@ def command(
     dataset.check()
     prepare = dataset.read(context)
     connection = connect(environment_name)
-    api = connection.api(api_name)
+    api = connection.batch_api(api_name)
     policy.check(connection.client)
     prepared = prepare(connection.client)
     if is_dry_run:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from cortex.answers import ApiInfo, ApiSummary, JobFacts, JobInfo
 from cortex.cli.job_options import job_options
+from cortex.cli.serving_views import example_curl, realtime_table, realtime_view, splitter_table, splitter_view
 from cortex.cli.tables import facts, table
 from cortex.clients.facts import (
     duration,
@@ -25,25 +26,30 @@ _ALWAYS_SHOWN = {"initializing", "running", "failed", "succeeded"}
 
 
 def apis_view(apis: Sequence[tuple[str, ApiSummary]], now: datetime, *, with_environments: bool) -> str:
-    """List APIs, each with the name of its environment."""
+    """List APIs, those of each kind in a table of their own, each with the name of its environment."""
     if not apis:
         return "no apis are deployed"
-    headers = ["env", "batch api", "running jobs", "latest job id", "last update"]
-    rows = [
-        [environment, api["name"], api["running_jobs"], _latest_job(api, now), _age(api["last_updated"], now)]
-        for environment, api in apis
-    ]
-    first = 0 if with_environments else 1
-    return table(headers[first:], [row[first:] for row in rows])
+    realtime = [each for each in apis if "status" in each[1]]
+    splitters = [each for each in apis if "apis" in each[1]]
+    batch = [each for each in apis if each not in realtime and each not in splitters]
+    tables = [(batch, _batch_table), (realtime, realtime_table), (splitters, splitter_table)]
+    return "\n\n".join(show(those, now, with_environments=with_environments) for those, show in tables if those)
 
 
 def api_view(api: ApiInfo, now: datetime) -> str:
-    """Show an API's jobs and its endpoint, and its environment while there is something to say about it."""
-    blocks = [_jobs_table(api["job_statuses"], now) if api["job_statuses"] else "no submitted jobs"]
+    """Show what an API does and its endpoint, and its environment while there is something to say about it."""
+    if "status" in api:
+        blocks = realtime_view(api, now)
+    elif "apis" in api:
+        blocks = splitter_view(api, now)
+    else:
+        blocks = [_jobs_table(api["job_statuses"], now) if api["job_statuses"] else "no submitted jobs"]
     environment = api["environment"]
     if environment["status"] not in {"none", "ready"}:
         blocks.append("\n".join([f"environment: {environment['status']}", *environment["message"].splitlines()]))
     blocks.append(f"endpoint: {api['endpoint']}")
+    if "status" in api or "apis" in api:
+        blocks.append(example_curl(api["endpoint"]))
     return "\n\n".join(blocks)
 
 
@@ -73,6 +79,16 @@ def shown_jobs(jobs: Sequence[JobFacts]) -> list[JobFacts]:
     free = max(0, SHOWN_JOBS - sum(not has_ended(job) for job in jobs))
     newest_ended = [job["job_id"] for job in jobs if has_ended(job)][:free]
     return [job for job in jobs if not has_ended(job) or job["job_id"] in newest_ended]
+
+
+def _batch_table(apis: Sequence[tuple[str, ApiSummary]], now: datetime, *, with_environments: bool) -> str:
+    headers = ["env", "batch api", "running jobs", "latest job id", "last update"]
+    rows = [
+        [environment, api["name"], api["running_jobs"], _latest_job(api, now), _age(api["last_updated"], now)]
+        for environment, api in apis
+    ]
+    first = 0 if with_environments else 1
+    return table(headers[first:], [row[first:] for row in rows])
 
 
 def _latest_job(api: ApiSummary, now: datetime) -> str:

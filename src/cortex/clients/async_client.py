@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -147,6 +148,33 @@ class AsyncClient:
     async def delete_api(self, name: str) -> str:
         """See Client."""
         return await self._threads.run((await self._connected()).delete_api, name)
+
+    async def predict(
+        self,
+        api: str,
+        payload: Any,
+        *,
+        content_type: str | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """See Client. A call that is cancelled does not end `predict`."""
+        client = await self._connected()
+        return await self._threads.run(
+            client.predict, api, payload, content_type=content_type, params=params, headers=headers, timeout=timeout
+        )
+
+    async def refresh(self, api: str) -> str:
+        """See Client."""
+        return await self._threads.run((await self._connected()).refresh, api)
+
+    async def stream_api_logs(self, api: str, *, follow: bool = False) -> AsyncGenerator[str, None]:
+        """See Client."""
+        blocks = (await self._connected()).api_log_blocks(api, follow=follow)
+        async with aclosing(self._threads.iterate(blocks)) as lines:
+            async for line in lines:
+                yield line
 
     async def submit(
         self,

@@ -1,17 +1,23 @@
-"""The client of an operator: deploy APIs, submit jobs to them."""
+"""The client of an operator: deploy APIs, submit jobs to them, or ask them."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Final, Self, Unpack
+from urllib.parse import urlencode
 
 from cortex.answers import ApiInfo, ApiSummary, Deployment, OperatorInfo
 from cortex.clients.job import Job
+from cortex.clients.lines import line_blocks
 from cortex.clients.operator_client import OperatorClient
+from cortex.clients.predicting import check_answers_at_once, check_takes_jobs, encode
 from cortex.clients.submission import SubmitOptions, prepared
 from cortex.clients.uploading import send_files
 from cortex.domain.errors import ApiNotFound
+
+_LIST: Final = "`apis()` lists the APIs that are"
 
 
 class Client:
@@ -74,6 +80,51 @@ class Client:
         """Delete an API with its jobs and their history, and say so."""
         return self._operator.delete_api(name)
 
+    def predict(
+        self,
+        api: str,
+        payload: Any,
+        *,
+        content_type: str | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Send one request to a RealtimeAPI or a TrafficSplitter, and give what `predict` returned.
+
+        A payload of bytes is sent as it is, anything else as JSON; text may be sent as it is with a `content_type` of
+        its own. `params` and `headers` are what `predict` gets as `query_params` and `headers`. Text comes back as a
+        string, bytes as bytes, everything else as the value that its JSON says. Raises the error that the API answers
+        with, and OperatorUnreachable where it takes longer than `timeout` seconds; without one it may take as long as
+        it wants.
+        """
+        body, of_type = encode(payload, content_type)
+        found = find_api(self._operator, api, hint=_LIST)
+        endpoint = check_answers_at_once(found, hint="`submit` makes a job of one item, too")["endpoint"]
+        url = f"{endpoint}?{urlencode(params)}" if params else endpoint
+        sent = {**(headers or {}), "Content-Type": of_type}
+        return self._operator.predict(url, body, sent, timeout_seconds=timeout).value()
+
+    def refresh(self, api: str) -> str:
+        """Replace all replicas of a RealtimeAPI by new ones, and say so; the old ones answer until these are ready."""
+        return self._operator.refresh_api(api)
+
+    def stream_api_logs(self, api: str, *, follow: bool = False) -> Generator[str, None, None]:
+        """Give the lines of the log of a RealtimeAPI so far; with `follow` go on until it is deleted.
+
+        Its connection is closed when the iteration is left.
+        """
+        blocks = self.api_log_blocks(api, follow=follow)
+        with closing(blocks):
+            for block in blocks:
+                yield from block
+
+    def api_log_blocks(self, api: str, *, follow: bool) -> Generator[list[str], None, None]:
+        """Give the same, as many lines at a time as have come."""
+        with closing(self._operator.api_logs(api, follow=follow)) as chunks:
+            for lines in line_blocks(chunks):
+                yield [line.decode(errors="replace") for line in lines]
+
     def submit(
         self,
         api: str,
@@ -101,7 +152,8 @@ class Client:
         return Job(self._operator, self._endpoint(api), api, job_id)
 
     def _endpoint(self, name: str) -> str:
-        return find_api(self._operator, name, hint="`apis()` lists the APIs that are")["endpoint"]
+        found = find_api(self._operator, name, hint=_LIST)
+        return check_takes_jobs(found, hint="`predict` sends it a request")["endpoint"]
 
 
 def find_api(operator: OperatorClient, name: str, *, hint: str) -> ApiSummary:

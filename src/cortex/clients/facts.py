@@ -1,10 +1,33 @@
-"""Read what an operator says of a job. Pure: its answer in, counts and texts out."""
+"""Read what an operator says of a job, or of a RealtimeAPI. Pure: its answer in, counts and texts out."""
 
 from datetime import datetime, timedelta
+from typing import Final
 
-from cortex.answers import JobFacts
+from cortex.answers import JobFacts, ServingStatus
 from cortex.clients.times import parse_instant
 from cortex.domain.job import JobStatus
+
+SERVING_TEXTS: Final = {
+    "status_live": "live",
+    "status_updating": "updating",
+    "status_error": "error",
+    "status_oom": "error (out of memory)",
+    "status_stalled": "compute unavailable",
+}
+"""The statuses of a RealtimeAPI as a person says them."""
+
+
+def serving_text(status: ServingStatus) -> str:
+    """Return the name of the status of a RealtimeAPI as a person says it."""
+    return SERVING_TEXTS.get(status["status_code"], status["status_code"])  # that of a newer operator is not there
+
+
+def serving_line(status: ServingStatus) -> str:
+    """Say in one line how a RealtimeAPI stands: `updating: 1/2 replicas`."""
+    counts = status["replica_counts"]
+    requested = counts["requested"]
+    replicas = f"{counts['updated']['ready']}/{requested} {'replica' if requested == 1 else 'replicas'}"
+    return f"{serving_text(status)}: {replicas}"
 
 
 def job_line(status: JobFacts) -> str:

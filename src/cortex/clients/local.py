@@ -17,6 +17,7 @@ from typing import Any
 
 from cortex.domain.errors import OperatorUnreachable, StartRefused
 from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE
+from cortex.storage.files import is_still_at
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -60,23 +61,21 @@ class LocalOperator:
 
         Once this returns, it listens. Raises StartRefused with the end of its log if it cannot start.
         """
-        self.data_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # `parents` are made without the mode
-        self.data_dir.mkdir(mode=0o700, exist_ok=True)
         with self._alone():
             running = self._find()
             if running is not None:
                 return running, False
             log_start = self._log_path.stat().st_size if self._log_path.exists() else 0
             has_started = self._launch(PORT if _is_free(PORT) else 0)
-            if not has_started and not _is_free(PORT):  # taken by somebody else since we looked
+            if not has_started and self._find() is None and not _is_free(PORT):  # taken by others since we looked
                 has_started = self._launch(0)
-            running = self._find() if has_started else None
+            running = self._find()  # that of others too: they start one in the foreground without asking for the lock
             if running is None:
                 raise StartRefused(
                     f"the operator did not start; its last lines:\n{self._end_of_log(log_start)}",
                     hint=f"all of its log is in {self._log_path}",
                 )
-            return running, True
+            return running, has_started
 
     def stop(
         self, *, at_once: bool = False, waiting_for: Callable[[str], None] = lambda _: None
@@ -128,9 +127,16 @@ class LocalOperator:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with (self.data_dir / "start.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        """Hold `start.lock`, which somebody may have removed with its folder while others waited for it."""
+        while True:
+            self.data_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # `parents` are made without the mode
+            self.data_dir.mkdir(mode=0o700, exist_ok=True)
+            path = self.data_dir / "start.lock"
+            with path.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if is_still_at(lock.fileno(), path):
+                    yield
+                    return
 
     def _find(self) -> RunningOperator | None:
         if not self._is_locked():

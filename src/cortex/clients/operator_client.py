@@ -23,8 +23,10 @@ from cortex.answers import (
     Verification,
 )
 from cortex.clients.calls import pause
-from cortex.clients.transport import Chunks, Transport, is_lost
+from cortex.clients.predicting import Prediction
+from cortex.clients.transport import Chunks, Transport, is_late, is_lost
 from cortex.clients.uploading import form, send_file
+from cortex.domain.duration import write_duration
 from cortex.domain.errors import OperatorUnreachable
 
 _UPLOADING: Final = urllib3.Timeout(connect=5.0, read=600.0)  # half a gigabyte is unpacked and checked first
@@ -87,6 +89,33 @@ class OperatorClient:
     def delete_api(self, name: str) -> str:
         """Delete an API with its jobs and their history."""
         return self._message("DELETE", f"/_cortex/apis/{_segment(name)}")
+
+    def refresh_api(self, name: str) -> str:
+        """Replace all replicas of a RealtimeAPI by new ones."""
+        return self._message("POST", f"/_cortex/apis/{_segment(name)}/refresh")
+
+    def api_logs(self, name: str, *, follow: bool = False) -> Chunks:
+        """Stream the log of a RealtimeAPI; with `follow` until it is deleted."""
+        return self._transport.stream(f"/_cortex/apis/{_segment(name)}/logs", follow=follow)
+
+    def predict(
+        self, endpoint: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float | None = None
+    ) -> Prediction:
+        """Send a request to a RealtimeAPI, and give what `predict` returned; a query may follow the endpoint."""
+        parts = urlsplit(endpoint)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        try:
+            return self._transport.predict(path, body=body, headers=headers, timeout_seconds=timeout_seconds)
+        except OperatorUnreachable as error:
+            if timeout_seconds is not None and is_late(error):
+                hint = "the request is not taken back: `predict` may still run"
+                message = f"no answer came within {write_duration(timeout_seconds)}"
+            elif is_lost(error):
+                hint = "whether `predict` ran to its end is not known; send the request again once it is back"
+                message = error.message
+            else:
+                raise
+            raise OperatorUnreachable(message, hint=hint) from error
 
     def prune(self, wanted: Mapping[str, object]) -> Pruned:
         """Remove what is not needed any more; `wanted` is the body of the request."""

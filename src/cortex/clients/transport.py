@@ -23,6 +23,7 @@ from urllib3.exceptions import (
 
 from cortex import __version__
 from cortex.clients.calls import POOLS
+from cortex.clients.predicting import Prediction
 from cortex.domain.errors import (
     CortexError,
     Forbidden,
@@ -88,6 +89,22 @@ class Transport:
     def tell(self, method: str, path: str, *, body: Body, headers: Mapping[str, str]) -> None:
         """Make a request whose answer says nothing, unless something is wrong."""
         self._exchange(method, path, body=body, headers=headers, timeout=TIMEOUT)
+
+    def predict(
+        self, path: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None
+    ) -> Prediction:
+        """Give the answer of a RealtimeAPI, which may take as long as it wants unless there is a timeout.
+
+        An answer that is no success is raised, be it the operator's or the predictor's own.
+        """
+        timeout = urllib3.Timeout(connect=5.0, read=timeout_seconds)
+        with self._translated_errors(), self._send("POST", path, body=body, headers=headers, timeout=timeout) as answer:
+            prediction = Prediction(content_type=answer.headers.get("Content-Type", ""), body=answer.data)
+        if _is_success(answer):
+            return prediction
+        text = prediction.body.decode(errors="replace").strip() if prediction.is_text else ""
+        own = CortexError(f"`{path}` answered {answer.status} {answer.reason}" + (f": {text}" if text else ""))
+        raise self._named(answer) or own
 
     def stream(self, path: str, *, follow: bool = False) -> Chunks:
         """Give the answer to a request as it comes; the connection is closed when the iteration is left."""
@@ -155,11 +172,15 @@ class Transport:
             raise OperatorUnreachable(f"the operator at `{self.address}` cannot be asked: {error}") from error
 
     def _refusal(self, path: str, response: urllib3.BaseHTTPResponse) -> CortexError:
+        return self._named(response) or self._stranger(path, response)
+
+    def _named(self, response: urllib3.BaseHTTPResponse) -> CortexError | None:
+        """Give the error that an operator names; None where it was none that answered."""
         try:
             body = response.json()
             kind, message = str(body["kind"]), str(body["message"])
         except (ValueError, KeyError, TypeError):
-            return self._stranger(path, response)
+            return None
         text, _, hint = message.partition("\n\nhint: ")
         error = errors_by_code().get(kind, CortexError)
         if issubclass(error, Unauthorized | Forbidden) and self._key_hint and (not hint or "--api-key" in hint):
@@ -177,6 +198,11 @@ class Transport:
 def is_lost(error: OperatorUnreachable) -> bool:
     """Tell whether a request may have been heard, although its answer did not come."""
     return isinstance(error.__cause__, ProtocolError)
+
+
+def is_late(error: OperatorUnreachable) -> bool:
+    """Tell whether the answer took longer than was to be waited."""
+    return isinstance(error.__cause__, ReadTimeoutError)
 
 
 def _is_success(response: urllib3.BaseHTTPResponse) -> bool:

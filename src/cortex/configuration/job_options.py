@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 
+from cortex.configuration.durations import Delay, Limit, OptionalDelay
 from cortex.configuration.section import Section
 from cortex.configuration.wording import describe_value, shorten
 from cortex.domain.duration import read_duration
@@ -16,7 +17,6 @@ from cortex.files.address import read_address
 MAX_ATTEMPTS: Final = 1000
 _MAX_NUMBER: Final = 2**31 - 1
 
-_DURATION_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?$"
 _PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,9})?)%")
 _PERCENT_PATTERN: Final = r"^[0-9]{1,3}(\.[0-9]{1,9})?%$"
 _GLOB: Final = re.compile(r"[*?\[{]")
@@ -35,28 +35,6 @@ def _check_retries(value: object) -> object:
         return full
     allowed = f"a number of further attempts (at most {MAX_ATTEMPTS - 1}), or `attempts`, `backoff` and so on"
     raise ValueError(f"got {describe_value(value)}, must be {allowed}")
-
-
-def _check_delay(value: object) -> object:
-    _read(value)
-    return value
-
-
-def _check_optional_delay(value: object) -> object:
-    return None if value is None else _check_delay(value)
-
-
-def _check_limit(value: object) -> object:
-    if value is not None and _read(value) == 0:
-        raise ValueError(f"got `{value}`, must be more than 0; leave it out for no limit")
-    return value
-
-
-def _read(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        allowed = "a number of seconds, or text such as `500ms`, `30s`, `5m`, `2h` or `1d`"
-        raise ValueError(f"got {describe_value(value)}, must be {allowed}")  # noqa: TRY004 (pydantic reports these)
-    return read_duration(value)
 
 
 def _check_max_failures(value: object) -> object:
@@ -82,17 +60,6 @@ def _check_folder(path: str) -> str:
     if address.scheme == "file" and not address.key.strip("/"):
         raise ValueError(f"`{path}` is the root of the file system, must be a folder in it")
     return path
-
-
-_Text = Annotated[str, Field(pattern=_DURATION_PATTERN)]
-_Delay = _Text | Annotated[float, Field(ge=0)]
-_Limit = _Text | Annotated[float, Field(gt=0)]
-
-Delay = Annotated[str | int | float, PlainValidator(_check_delay, json_schema_input_type=_Delay)]
-OptionalDelay = Annotated[
-    str | int | float | None, PlainValidator(_check_optional_delay, json_schema_input_type=_Delay | None)
-]
-Limit = Annotated[str | int | float | None, PlainValidator(_check_limit, json_schema_input_type=_Limit | None)]
 
 
 class Retries(Section):

@@ -1,6 +1,6 @@
 """What all parts of cortex.yaml, and of a job request, have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+def empty_if_null(value: object) -> object:
+    """Read a section that is left empty as one that says nothing."""
+    return {} if value is None else value
+
+
 def section_at(path: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
     """Give the section that a path of field names leads to; the last one on the way if that is none."""
     for part in path:
@@ -22,6 +27,13 @@ def section_at(path: Sequence[str | int], model: type[BaseModel]) -> type[BaseMo
 
 
 def as_section(field: FieldInfo) -> type[BaseModel] | None:
-    """Give the section that a field holds, if it is one; it may be `null` besides."""
-    choices = [field.annotation, *get_args(field.annotation)]
-    return next((choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)), None)
+    """Give the section that a field holds, if it is one, or a list of such; it may be `null` besides."""
+    return next(
+        (one for one in _within(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None
+    )
+
+
+def _within(annotation: object) -> Iterator[object]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _within(inner)

@@ -90,7 +90,7 @@ class Page:
 
     SIZE: Final = 128
 
-    CURRENT: Final = 0  # number of the Batch in predict, plus one; 0 outside predict
+    CURRENT: Final = 0  # number of the Batch in predict, plus one; 0 outside; of the last request begun, in a replica
     FINISHED: Final = 1  # Batches ended by this Worker
     BUSY_NS: Final = 2  # time spent in them
     HOOK: Final = 3  # HookState

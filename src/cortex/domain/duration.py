@@ -1,4 +1,4 @@
-"""Spans of time as users write them: `500ms`, `30s`, `5m`, `2h`, `1d`, or a number of seconds."""
+"""Spans of time as users write them: `500ms`, `30s`, `5m`, `2h`, `1d`, `1h30m`, or a number of seconds."""
 
 import re
 from decimal import Decimal
@@ -6,7 +6,9 @@ from typing import Final
 
 LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
 
-_DURATION: Final = re.compile(r"(?P<number>\d{1,30}(?:\.\d{1,30})?)(?P<unit>ms|[smhd])?", re.ASCII)
+_NUMBER: Final = r"\d{1,30}(?:\.\d{1,30})?"
+_DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}(?:ms|[smhd])){{1,10}}", re.ASCII)
+_SPAN: Final = re.compile(rf"({_NUMBER})(ms|[smhd])?", re.ASCII)
 
 _SECONDS: Final = {
     "ms": Decimal("0.001"),
@@ -18,17 +20,16 @@ _SECONDS: Final = {
 
 
 def read_duration(value: str | float) -> float:
-    """Say how many seconds a duration has: `"500ms"` is 0.5; `30`, `"30"` and `"30s"` are 30.0.
+    """Say how many seconds a duration has: `"500ms"` is 0.5; `30`, `"30"` and `"30s"` are 30.0, `"1m30s"` is 90.0.
 
     Raises `ValueError`, which says what was got and what is allowed.
     """
     seconds: Decimal | float
     if isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match is None:
+        if _DURATION.fullmatch(value) is None:
             allowed = "a number of seconds, or text such as `500ms`, `30s`, `5m`, `2h` or `1d`"
             raise ValueError(f"got `{value[:60]}`, must be {allowed}")
-        seconds = Decimal(match["number"]) * _SECONDS[match["unit"] or "s"]
+        seconds = sum((Decimal(number) * _SECONDS[unit or "s"] for number, unit in _SPAN.findall(value)), Decimal())
     else:
         seconds = value
     if not seconds >= 0:  # NaN is neither

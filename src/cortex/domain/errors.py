@@ -4,7 +4,7 @@ CortexError
 ├── InvalidRequest            what was asked for is wrong: change it and ask again
 │   ├── InvalidConfiguration      cortex.yaml
 │   ├── InvalidProject            the files beside it
-│   ├── InvalidPredictor          the PythonPredictor class
+│   ├── InvalidPredictor          the predictor class
 │   └── InvalidSubmission         a job request
 ├── Unauthorized              asked without the key that is asked for
 ├── Forbidden                 asked from a place, or with a key, that may not ask
@@ -21,6 +21,11 @@ CortexError
 │   └── IdempotencyKeyReused
 ├── TooLarge
 ├── Overloaded                the operator has too much to do at the moment
+│   └── ApiOverloaded             as many requests as an API may have are waiting or running
+├── NotServing                no replica of an API can be started
+├── PredictFailed             predict raised, or returned what cannot be an answer
+├── ReplicaDied               the process that a request was given to has died
+├── RequestTimedOut           a request took longer than its API allows
 ├── OperatorStopping          the operator is about to stop and begins nothing new
 ├── StorageFailed             the operator's disk does not take what was sent
 │   └── StorageFull               it has no room
@@ -29,6 +34,7 @@ CortexError
 │   └── DataDirectoryInUse
 ├── OperatorUnreachable       nobody answers at the environment's address
 ├── EnvironmentFailed         the requirements of a project cannot be installed
+├── ModelFailed               a model of a predictor cannot be had
 ├── FilesError                a file or a listing cannot be read
 │   ├── FileChanged           it is not what it was when it was listed
 │   └── FilesUnavailable      where they lie does not answer, or has no room: it may pass
@@ -172,6 +178,36 @@ class Overloaded(CortexError):
     code = "operator.overloaded"
 
 
+class ApiOverloaded(Overloaded):
+    """The API has too many requests at the moment."""
+
+    code = "api.overloaded"
+
+
+class NotServing(CortexError):
+    """The API cannot answer requests."""
+
+    code = "api.not_serving"
+
+
+class PredictFailed(CortexError):
+    """The predictor has failed with the request."""
+
+    code = "predict.failed"
+
+
+class ReplicaDied(CortexError):
+    """The process that the request was given to has died."""
+
+    code = "replica.died"
+
+
+class RequestTimedOut(CortexError):
+    """The request took longer than its API allows."""
+
+    code = "request.timed_out"
+
+
 class OperatorStopping(CortexError):
     """The operator is about to stop."""
 
@@ -218,6 +254,12 @@ class EnvironmentFailed(CortexError):
     """The requirements of the project cannot be installed."""
 
     code = "environment.failed"
+
+
+class ModelFailed(CortexError):
+    """A model of the predictor cannot be had."""
+
+    code = "model.failed"
 
 
 class JobFailed(CortexError):

@@ -1,7 +1,8 @@
 """What operator, supervisors and Workers say to each other: frames of a length and a JSON object.
 
 A Lease is tens of milliseconds of work, so any encoding is fast enough; this one can be read in a trace and needs
-nothing that a user's environment may lack.
+nothing that a user's environment may lack. What is no JSON, such as the body of a request, goes behind the object,
+after a line break: compact JSON never holds one.
 """
 
 import json
@@ -19,10 +20,12 @@ class FrameError(Exception):
     """The peer does not speak this protocol."""
 
 
-def encode(frame: Frame) -> bytes:
-    """Turn a frame into bytes."""
-    body = _ENCODER.encode(frame).encode()
-    return _LENGTH.pack(len(body)) + body
+def encode(frame: Frame, data: bytes | None = None) -> bytes:
+    """Turn a frame into bytes; where there is data, its reader finds it under `data` in the frame."""
+    head = _ENCODER.encode(frame).encode()
+    if data is None:
+        return _LENGTH.pack(len(head)) + head
+    return b"".join((_LENGTH.pack(len(head) + 1 + len(data)), head, b"\n", data))
 
 
 class FrameReader:
@@ -33,27 +36,37 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next bytes and give the frames that they complete. Raises FrameError on anything else."""
-        self._pending += data
+        source: bytes | bytearray = data
+        if self._pending:  # else whole frames are read from where they are
+            source = self._pending
+            source += data
         frames = []
-        start = 0
-        while len(self._pending) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._pending, start)
+        start, have = 0, len(source)
+        while have - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(source, start)
             if length > MAX_FRAME_BYTES:
                 raise FrameError(f"a frame of {length} bytes")
             end = start + _LENGTH.size + length
-            if len(self._pending) < end:
+            if have < end:
                 break
-            frames.append(_decode(bytes(self._pending[start + _LENGTH.size : end])))
+            frames.append(_decode(source, start + _LENGTH.size, end))
             start = end
-        del self._pending[:start]
+        if source is data:
+            self._pending += source[start:]
+        else:
+            del self._pending[:start]
         return frames
 
 
-def _decode(body: bytes) -> Frame:
+def _decode(source: bytes | bytearray, start: int, end: int) -> Frame:
+    line_break = source.find(b"\n", start, end)
     try:
-        frame = json.loads(body.decode())
+        frame = json.loads(source[start : end if line_break < 0 else line_break].decode())
     except (ValueError, RecursionError) as error:
         raise FrameError(str(error)) from error
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         raise FrameError("a frame without a type")
+    if line_break >= 0:
+        with memoryview(source) as view:  # whose slice is no copy, so that of megabytes there is one only
+            frame["data"] = bytes(view[line_break + 1 : end])
     return frame

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from cortex.domain.ending import Exit
+
+STALLED_AFTER_NS: Final = 10 * 60 * 10**9
+"""Who has waited so long for a place is called stalled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,9 @@ class WorkerOrder:
     inherited: Mapping[str, str]  # variables that the project's .env may replace
     env: Mapping[str, str]  # variables that it may not
     needs: Needs = field(default_factory=Needs)
+    predictor_type: str = "python"
+    serves: bool = False  # it is a process of a replica, which answers requests, and not of a Job
+    comes_first: bool = False  # its API is out of service without it
 
 
 class EngineListener(Protocol):
@@ -54,7 +60,7 @@ class Engine(Protocol):
         """Start a Worker as soon as there is a place for it beside all others, of whatever Job.
 
         That it runs, or could not be started, is told to the listener. The next place is for the Job that has the
-        fewest, then for the oldest order.
+        fewest, then for the oldest order, but for those that come first.
         """
 
     def warm_up(self, order: WorkerOrder, count: int) -> None:

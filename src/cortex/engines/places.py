@@ -5,7 +5,8 @@ The promises:
 - What the placed Workers need together is never more than the machine has, and no GPU is given to two of them.
 - The next in line is a Worker of the Job with the fewest placed ones, the oldest order first; for it, everything that
   it needs is kept free from what others behind it would take. Workers of one Job need the same, so every Job gets
-  its turn.
+  its turn. Before all of them come those without which an API would be out of service. Nothing is kept for one that
+  has no room even when all Jobs have ended: replicas need not end.
 """
 
 from collections import Counter
@@ -24,6 +25,7 @@ class Place:
     job_id: str
     needs: Needs
     devices: tuple[str, ...] = ()  # the GPUs that are its own
+    lasts: bool = False  # it is of no Job, which ends: it may be there for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class _Order:
     worker: str
     job_id: str
     needs: Needs
+    lasts: bool
+    comes_first: bool
     number: int  # in the order in which they came
 
 
@@ -49,14 +53,16 @@ class Places:
     _line: dict[str, dict[str, _Order]] = field(default_factory=dict)  # those who wait, by Job, oldest first
     _placed_of: Counter[str] = field(default_factory=Counter)  # how many, by Job
     _taken: Needs = field(default_factory=Needs)  # by all of them together
+    _lasting: Needs = field(default_factory=Needs)  # by those that may be there for ever
+    _lasting_workers: int = 0
     _given: Counter[str] = field(default_factory=Counter)  # GPUs; one may be taken twice where it was adopted
     _is_settled: bool = False  # nothing has happened since nobody fitted: many are ordered, one by one
     _ordered: int = 0
 
-    def order(self, worker: str, job_id: str, needs: Needs) -> None:
-        """Let a Worker wait in line."""
+    def order(self, worker: str, job_id: str, needs: Needs, *, lasts: bool = False, comes_first: bool = False) -> None:
+        """Let a Worker wait in line, or at its head."""
         self._ordered += 1
-        order = self._waiting[worker] = _Order(worker, job_id, needs, self._ordered)
+        order = self._waiting[worker] = _Order(worker, job_id, needs, lasts, comes_first, self._ordered)
         if self._is_settled:  # nobody gets a place because of one who is behind its like, or has no room itself
             has_room = self._fits(needs, beside=self._taken, workers=len(self._placed))
             self._is_settled = job_id in self._line or not has_room
@@ -85,14 +91,18 @@ class Places:
     def _place_first_that_fits(self) -> Place | None:
         taken, workers = self._taken, len(self._placed)
         firsts = [next(iter(orders.values())) for orders in self._line.values()]
-        is_first = True
-        for order in sorted(firsts, key=lambda order: (self._placed_of[order.job_id], order.number)):
+        is_first = True  # of those that get what they need when all Jobs have ended
+        for order in sorted(firsts, key=self._turn):
             if self._fits(order.needs, beside=taken, workers=workers):
                 return self._place(order)
-            if is_first:
+            if is_first and self._has_room_for(order.needs, beside=self._lasting, workers=self._lasting_workers):
                 taken, workers = _plus(taken, order.needs), workers + 1  # what it waits for is kept for it
                 is_first = False
         return None
+
+    def _turn(self, order: _Order) -> tuple[bool, int, int]:
+        comes_first = order.lasts and any(each.comes_first for each in self._line[order.job_id].values())
+        return not comes_first, self._placed_of[order.job_id], order.number
 
     def has_place(self, worker: str) -> bool:
         """Tell whether a Worker has been given a place."""
@@ -118,12 +128,14 @@ class Places:
         return "what is free is kept for a worker that is before them in line"
 
     def _fits(self, needs: Needs, *, beside: Needs, workers: int) -> bool:
+        return self._has_room_for(needs, beside=beside, workers=workers) and needs.gpus <= len(self._free_devices())
+
+    def _has_room_for(self, needs: Needs, *, beside: Needs, workers: int) -> bool:
         return (
             workers < self.most_workers
             and _has_room(needs.millicores, beside.millicores, self.millicores)
             and _has_room(needs.mem_bytes, beside.mem_bytes, self.mem_bytes)
             and _has_room(needs.gpus, beside.gpus, len(self.devices))
-            and needs.gpus <= len(self._free_devices())
         )
 
     def _free_devices(self) -> list[str]:
@@ -139,24 +151,30 @@ class Places:
     def _place(self, order: _Order) -> Place:
         self._leave_line(order.worker)
         devices = tuple(self._free_devices()[: order.needs.gpus])
-        place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=devices)
+        place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=devices, lasts=order.lasts)
         self._enter(place)
         return place
 
     def _enter(self, place: Place) -> None:
         self._placed[place.worker] = place
         self._placed_of[place.job_id] += 1
-        self._taken = _plus(self._taken, place.needs)
         self._given.update(place.devices)
+        self._take(place, times=1)
 
     def _leave_place(self, worker: str) -> None:
         if place := self._placed.pop(worker, None):
             self._placed_of[place.job_id] -= 1
             if not self._placed_of[place.job_id]:
                 del self._placed_of[place.job_id]
-            self._taken = _plus(self._taken, place.needs, times=-1)
             self._given.subtract(place.devices)
+            self._take(place, times=-1)
             self._is_settled = False
+
+    def _take(self, place: Place, *, times: int) -> None:
+        self._taken = _plus(self._taken, place.needs, times=times)
+        if place.lasts:
+            self._lasting = _plus(self._lasting, place.needs, times=times)
+            self._lasting_workers += times
 
 
 def _plus(some: Needs, others: Needs, *, times: int = 1) -> Needs:

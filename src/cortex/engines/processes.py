@@ -22,6 +22,7 @@ from cortex.domain.silence import BEAT_SECONDS, Silence
 from cortex.domain.timing import Timer
 from cortex.engines.devices import VISIBLE_DEVICES
 from cortex.engines.engine import Engine, EngineListener, Needs, WorkerOrder
+from cortex.engines.place_frame import read_place, write_place
 from cortex.engines.places import Place, Places
 from cortex.engines.process_table import is_there, kill, process_started_at, supervisors_of
 
@@ -32,8 +33,7 @@ _END_GRACE_SECONDS: Final = 3.0
 _KILL_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 20.0
 _LOOK_AGAIN_SECONDS: Final = 0.01
-_RETURN_SECONDS: Final = 5.0
-"""How long the supervisor of an earlier operator has to come back: it tries every 50 ms."""
+_RETURN_SECONDS: Final = 5.0  # so long the supervisor of an earlier operator has to come back: it tries every 50 ms
 
 
 class Connection(Protocol):
@@ -50,6 +50,7 @@ class _Supervisor:
     name: str
     pid: int
     beats: bool  # False of one that an earlier version of cortex has started: its silence means nothing
+    serves: bool  # False, too: the Workers that it starts know neither replicas nor models
 
 
 @dataclass(slots=True)
@@ -109,17 +110,21 @@ class ProcessEngine(Engine):
         """See Engine."""
         self._stay()
         self._workers[order.worker] = _Known(order=order)
-        self.places.order(order.worker, order.job_id, order.needs)
+        self.places.order(order.worker, order.job_id, order.needs, lasts=order.serves, comes_first=order.comes_first)
         self._fill_places()
 
     def _fill_places(self) -> None:
         """Start whoever there is room for now."""
         while not self._missing and (place := self.places.place_next()):
             known = self._workers[place.worker]
-            if self._supervisors:
-                self._send_start(known, next(reversed(self._supervisors)))
+            if supervisor := self._newest():
+                self._send_start(known, supervisor)
             elif not self._is_awaited:
                 self._start_supervisor()
+
+    def _newest(self) -> Connection | None:
+        """Give the supervisor that starts Workers; one of an earlier version only sees to those that it has."""
+        return next((each for each, who in reversed(self._supervisors.items()) if who.serves), None)
 
     def warm_up(self, order: WorkerOrder, count: int) -> None:
         """See Engine: the supervisor, a Template, and blanks. What is on a GPU would not survive the fork."""
@@ -127,8 +132,8 @@ class ProcessEngine(Engine):
             return
         place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=())
         self._to_warm_up = {**self._start_frame(order, place), "type": "warm_up", "count": count}
-        if self._supervisors:
-            self._send_warm_up(next(reversed(self._supervisors)))
+        if supervisor := self._newest():
+            self._send_warm_up(supervisor)
         elif not self._is_awaited:
             self._start_supervisor()
 
@@ -223,7 +228,7 @@ class ProcessEngine(Engine):
             return
         self._is_awaited = False
         process.kill()
-        for worker, known in list(self._workers.items()) if not self._supervisors else []:
+        for worker, known in list(self._workers.items()) if self._newest() is None else []:
             if known.supervisor is None and self.places.has_place(worker):
                 self._exited(worker, Exit(status=None, detail=f"could not be started: see `{self.log}`"))
 
@@ -237,20 +242,21 @@ class ProcessEngine(Engine):
     def supervisor_connected(self, connection: Connection, hello: Frame) -> None:
         """A supervisor introduces itself, as it does to every new operator."""
         self._heard.add(hello["pid"])
-        beats = hello.get("beats", False)
-        self._supervisors[connection] = _Supervisor(name=hello["supervisor"], pid=hello["pid"], beats=beats)
+        beats, serves = hello.get("beats", False), hello.get("serves", False)
+        self._supervisors[connection] = _Supervisor(hello["supervisor"], hello["pid"], beats=beats, serves=serves)
         if self._process is not None and self._process.pid == hello["pid"]:
             self._is_awaited = False
         for child in hello["workers"]:
             known = self._workers.setdefault(child["worker"], _Known())
             known.supervisor = connection
-            self.places.adopt(_place(child))
+            self.places.adopt(read_place(child))
             if child["pid"] is not None:
                 self._started(child["worker"], child["pid"])
             if child["exit_status"] is not None:
                 self.supervisor_says({"type": "exited", **child})
-        self._send_warm_up(connection)
-        for worker, known in self._workers.items():
+        if serves:
+            self._send_warm_up(connection)
+        for worker, known in self._workers.items() if serves else ():
             if known.supervisor is None and self.places.has_place(worker):
                 self._send_start(known, connection)
         self._missing.discard(hello["pid"])
@@ -364,7 +370,9 @@ class ProcessEngine(Engine):
             "channel": str(self.channel),
             "project": str(order.project),
             "predictor_path": order.predictor_path,
+            "predictor_type": order.predictor_type,
             "python_path": order.python_path,
+            "serves": order.serves,
             "env": env,
         }
         return {
@@ -373,20 +381,9 @@ class ProcessEngine(Engine):
             "env": {**order.inherited, **env},
             "log": str(order.log),
             "log_limit_bytes": self.log_limit_bytes,
+            "log_rotates": order.serves,  # that of an API has no end
             "keep_warm_seconds": self.keep_warm_seconds,
             "heartbeat_seconds": self.heartbeat_seconds,
-            "place": _place_frame(place),
+            "place": write_place(place),
             "order": what,
         }
-
-
-def _place_frame(place: Place) -> Frame:
-    needs = {"millicores": place.needs.millicores, "mem_bytes": place.needs.mem_bytes, "gpus": place.needs.gpus}
-    return {"job_id": place.job_id, "devices": place.devices, **needs}
-
-
-def _place(child: Frame) -> Place:
-    """Read what a supervisor says that one of its Workers has been given."""
-    given = child["place"]
-    needs = Needs(millicores=given["millicores"], mem_bytes=given["mem_bytes"], gpus=given["gpus"])
-    return Place(worker=child["worker"], job_id=given["job_id"], needs=needs, devices=tuple(given["devices"]))

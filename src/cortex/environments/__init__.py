@@ -1,5 +1,5 @@
 """Isolated environments for projects that have a `requirements.txt`."""
 
-from cortex.environments.ensure import BASE_SET, Environments, EnvironmentState
+from cortex.environments.ensure import BASE_SET, Environments
 
-__all__ = ["BASE_SET", "EnvironmentState", "Environments"]
+__all__ = ["BASE_SET", "Environments"]

@@ -4,47 +4,24 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
-from typing import Final, Literal
+from typing import Final
 
 from uv import find_uv_bin
 
 from cortex.domain.errors import EnvironmentFailed
+from cortex.domain.preparation_state import PreparationState
 from cortex.environments.build import build_environment
 from cortex.environments.pip_settings import uv_variables
 from cortex.environments.recipe import Recipe
+from cortex.shared_work import Log, SharedWork
 
 BASE_SET = ("requests", "boto3", "numpy", "pillow", "pyyaml", "orjson")
 
 _READY: Final = "ready"
-
-Log = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentState:
-    """How far an environment is, for people to read."""
-
-    status: Literal["pending", "building", "ready", "failed"]
-    message: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Build:
-    """A build in progress and those who follow it."""
-
-    task: asyncio.Task[Path] = field(init=False)
-    logs: list[Log] = field(default_factory=list)
-    latest: str = "started"
-
-    def tell(self, line: str) -> None:
-        self.latest = line
-        for log in self.logs:
-            log(line)
 
 
 class Environments:
@@ -67,22 +44,22 @@ class Environments:
         self._uv = uv or Path(find_uv_bin())
         self._base_set = tuple(base_set)
         self._variables = uv_variables(os.environ if variables is None else variables)
-        self._builds: dict[str, _Build] = {}
+        self._builds: dict[str, SharedWork] = {}
         self._failures: dict[str, str] = {}
 
     def key(self, project: Path, requirements: Path, *, wants_gpu: bool) -> str:
         """Name the environment that these requirements give."""
         return self._recipe(project, requirements, wants_gpu=wants_gpu).key()
 
-    def state(self, key: str) -> EnvironmentState:
+    def state(self, key: str) -> PreparationState:
         """Say how far an environment is."""
         if build := self._builds.get(key):
-            return EnvironmentState(status="building", message=build.latest)
+            return PreparationState(status="building", message=build.latest)
         if self._finished(key):
-            return EnvironmentState(status="ready")
+            return PreparationState(status="ready")
         if failure := self._failures.get(key):
-            return EnvironmentState(status="failed", message=failure)
-        return EnvironmentState(status="pending")
+            return PreparationState(status="failed", message=failure)
+        return PreparationState(status="pending")
 
     async def ensure(self, project: Path, requirements: Path, *, wants_gpu: bool, log: Log) -> Path:
         """Give the interpreter of the project's environment, building it first if need be.
@@ -103,13 +80,7 @@ class Environments:
             build = self._start(key, recipe)
         else:
             log(f"waiting for the project's requirements, which are being installed already: {build.latest}")
-        build.logs.append(log)
-        try:
-            return await asyncio.shield(build.task)
-        finally:
-            build.logs.remove(log)
-            if not build.logs and not build.task.done():
-                await self._abandon(key, build)
+        return await build.wait(log, forget=lambda: self._forget(key, build))
 
     def last_used_ns(self) -> dict[str, int]:
         """Give the keys of all that is there, finished or left by a build that broke off, and when each was asked for.
@@ -160,26 +131,24 @@ class Environments:
             variables=self._variables,
         )
 
-    def _start(self, key: str, recipe: Recipe) -> _Build:
+    def _start(self, key: str, recipe: Recipe) -> SharedWork:
         self._failures.pop(key, None)
-        build = self._builds[key] = _Build()
+        build = self._builds[key] = SharedWork(latest="started")
         build.task = asyncio.create_task(self._run(key, recipe, build))
         return build
 
-    async def _run(self, key: str, recipe: Recipe, build: _Build) -> Path:
+    async def _run(self, key: str, recipe: Recipe, build: SharedWork) -> Path:
         try:
             return await self._build(key, recipe, build.tell)
         except EnvironmentFailed as failure:
             self._failures[key] = str(failure)
             raise
         finally:
-            if self._builds.get(key) is build:
-                del self._builds[key]
+            self._forget(key, build)
 
-    async def _abandon(self, key: str, build: _Build) -> None:
-        del self._builds[key]  # whoever asks from now on starts anew
-        build.task.cancel()
-        await asyncio.wait([build.task])
+    def _forget(self, key: str, build: SharedWork) -> None:
+        if self._builds.get(key) is build:
+            del self._builds[key]
 
     async def _build(self, key: str, recipe: Recipe, tell: Log) -> Path:
         home = self._home(key)

@@ -35,7 +35,7 @@ async def run_uv(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        process_group=0,  # a Ctrl-C in the operator's terminal is the operator's to handle
+        start_new_session=True,  # a Ctrl-C in the operator's terminal is the operator's to handle
     )
     assert process.stdout is not None  # noqa: S101
     printed: deque[str] = deque(maxlen=_KEPT_LINES)

@@ -55,5 +55,5 @@ def _lies_in(path: bytes, root: bytes) -> bool:
 def _forbidden(shown: str) -> FilesError:
     return FilesError(
         f"`{shown}` is outside the folders that this operator may use",
-        hint="start the operator with `--allow-path FOLDER` for each folder that datasets come from or results go to",
+        hint="start the operator with `--allow-path FOLDER` for each folder that is read from or written to",
     )

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from cortex.domain.frame import Frame, FrameError, FrameReader, encode
 from cortex.storage.files import write_durably
@@ -71,8 +71,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # it is that of the loop: uvloop's has no such base
         if self._secret is not None:
             self._deadline = asyncio.get_running_loop().call_later(_HELLO_SECONDS, self._close_if_silent)
 
@@ -97,10 +96,10 @@ class Connection(asyncio.Protocol):
         elif self._role == "supervisor":
             self._supervisors.supervisor_lost(self)
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; it is lost if the peer is gone, and then its leaving is told."""
+    def send(self, frame: Frame, data: bytes | None = None) -> None:
+        """Send a frame, with its data; it is lost if the peer is gone, and then its leaving is told."""
         if self._transport is not None:
-            self._transport.write(encode(frame))
+            self._transport.write(encode(frame, data))
 
     def close(self) -> None:
         """Cut the peer off."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cortex.domain.ending import Exit
-from cortex.domain.errors import Conflict, EnvironmentFailed, JobNotFound, JobNotInProgress
+from cortex.domain.errors import Conflict, CortexError, JobNotFound, JobNotInProgress
 from cortex.domain.identity import job_id, job_id_before
 from cortex.domain.isolation import Death
 from cortex.domain.job import Counts, Job, JobStatus
@@ -20,7 +20,7 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.domain.timing import Background, Timer
 from cortex.engines.engine import Engine
 from cortex.operator.joblog import append_line
-from cortex.operator.preparation import Preparation
+from cortex.operator.preparation import Preparation, Prepared
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.run.stop import BY_REQUEST, Stop
 from cortex.operator.run.surroundings import Event, Exports, Surroundings
@@ -370,8 +370,8 @@ class Jobs:
         if version is None:
             raise LookupError(f"job {run.job.id} is of version {run.job.api_id}, which is not in the ledger")
 
-        def done(outcome: Path | EnvironmentFailed) -> None:
-            if isinstance(outcome, EnvironmentFailed):
+        def done(outcome: Prepared | CortexError) -> None:
+            if isinstance(outcome, CortexError):
                 append_line(run.folder.log, str(outcome))
                 self._event(run.fail_to_start, outcome.message, of=run)
             else:

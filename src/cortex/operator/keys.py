@@ -1,11 +1,11 @@
-"""Who may ask what: the operator's key, and the tokens of Jobs that are made of it."""
+"""Who may ask what: the operator's key, and the tokens of Jobs and of APIs that are made of it."""
 
 import hashlib
 import hmac
 import os
 import re
 import stat
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -28,14 +28,16 @@ HOW_TO_SEND_A_KEY: Final = (
 )
 
 _KEY: Final = re.compile(r"[!-~]{16,1024}")  # what fits into a header, and is too long to be guessed
-_TOKEN: Final = re.compile(r"([0-9a-f]{16})\.([0-9a-f]{64})")
+_JOB_TOKEN: Final = re.compile(r"([0-9a-f]{16})\.[0-9a-f]{64}")
+_API_TOKEN: Final = re.compile(r"api\.([-a-z0-9]{1,42})\.[0-9a-f]{64}")
 
 
 class Caller(Enum):
     """Who asks."""
 
     OWNER = auto()  # may do everything
-    JOB = auto()  # may use the endpoints of APIs, and look
+    JOB = auto()  # one of its Workers: may use the endpoints of APIs, and look
+    API = auto()  # a replica of it: may do what a Job may
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +46,39 @@ class Keys:
 
     key: str = field(repr=False)
     ledger: Ledger
+    is_deployed: Callable[[str], bool] = lambda _: False  # says so of an API's name
 
     def token(self, job_id: str) -> str:
         """Give the token with which the Workers of a Job may ask, while it is in progress."""
-        return f"{job_id}.{hmac.new(self.key.encode(), f'job {job_id}'.encode(), hashlib.sha256).hexdigest()}"
+        return f"{job_id}.{self._signed(f'job {job_id}')}"
+
+    def api_token(self, api_name: str) -> str:
+        """Give the token with which the replicas of an API may ask, while it is deployed."""
+        return f"api.{api_name}.{self._signed(f'api {api_name}')}"
 
     def caller(self, presented: str) -> Caller:
         """Tell whose key or token this is, in a time that says nothing of them. Raises Forbidden."""
         if _are_equal(presented, self.key):
             return Caller.OWNER
-        found = _TOKEN.fullmatch(presented)
-        if found is None or not _are_equal(presented, self.token(found[1])):
-            raise Forbidden("the API key is not that of this operator", hint=HOW_TO_SEND_A_KEY)
-        job = self.ledger.job(found[1])
+        if (found := _JOB_TOKEN.fullmatch(presented)) and _are_equal(presented, self.token(found[1])):
+            return self._job(found[1])
+        if (found := _API_TOKEN.fullmatch(presented)) and _are_equal(presented, self.api_token(found[1])):
+            return self._api(found[1])
+        raise Forbidden("the API key is not that of this operator", hint=HOW_TO_SEND_A_KEY)
+
+    def _signed(self, text: str) -> str:
+        return hmac.new(self.key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+    def _job(self, job_id: str) -> Caller:
+        job = self.ledger.job(job_id)
         if job is None or job.is_final:
-            raise Forbidden(f"the token is that of job `{found[1]}`, which is no longer in progress")
+            raise Forbidden(f"the token is that of job `{job_id}`, which is no longer in progress")
         return Caller.JOB
+
+    def _api(self, api_name: str) -> Caller:
+        if not self.is_deployed(api_name):
+            raise Forbidden(f"the token is that of the API `{api_name}`, which is no longer deployed")
+        return Caller.API
 
 
 def take_key(file: Path | None, environ: MutableMapping[str, str]) -> str | None:

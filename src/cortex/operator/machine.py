@@ -18,6 +18,21 @@ def needs_of(compute: Compute) -> Needs:
     return Needs(millicores=millicores, mem_bytes=compute.mem_bytes or 0, gpus=compute.gpu)
 
 
+def needs_of_process(compute: Compute, processes: int) -> Needs:
+    """Give what each of the processes of a replica needs, which has this `compute` for all of them together.
+
+    Rounded down, so that a replica as large as the machine has room on it; GPUs are those of the one process.
+    """
+    whole = needs_of(compute)
+    return Needs(
+        millicores=_share(whole.millicores, processes), mem_bytes=_share(whole.mem_bytes, processes), gpus=whole.gpus
+    )
+
+
+def _share(amount: int, processes: int) -> int:
+    return max(amount // processes, min(amount, 1))  # 0 would mean that nothing was said about it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """The largest machine that an engine can place a Worker on."""

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cortex.configuration import BatchApi
+from cortex.configuration import Api
+from cortex.domain.api_kind import ApiKind
 from cortex.domain.errors import IdempotencyKeyReused, JobNotInProgress
 from cortex.domain.job import Job
 from cortex.domain.submission_key import SubmissionKey
@@ -25,7 +26,8 @@ from cortex.operator.upkeep.draining import Draining
 from cortex.operator.upkeep.prune import Prune
 from cortex.operator.upkeep.recovery import refuse_older_ledger
 from cortex.operator.upkeep.stall_watch import StallWatch
-from cortex.operator.worker_events import WorkerEvents
+from cortex.operator.worker_events import WorkerRoutes
+from cortex.serving.serving import Serving
 from cortex.storage.entries import KnownBlocks
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Ledger, Version
@@ -41,6 +43,7 @@ class Operator:
     ledger: Ledger
     deployments: Deployments
     jobs: Jobs
+    serving: Serving
     preparation: Preparation
     datasets: Datasets
     export: JobExport
@@ -52,9 +55,10 @@ class Operator:
     budget: DiskBudget | None = None  # None: the data directory may have as much as there is
 
     @property
-    def worker_events(self) -> WorkerEvents:
+    def worker_events(self) -> WorkerRoutes:
         """Who is to hear Workers, and who tells what they say to those who follow."""
-        return replace(self.jobs.worker_events, lease_ended=self.followers.lease_ended)
+        jobs = replace(self.jobs.worker_events, lease_ended=self.followers.lease_ended)
+        return WorkerRoutes(jobs=jobs, serving=self.serving)
 
     def recover(self, boot_id: str) -> None:
         """Go on where the earlier operators ended. Raises StartRefused where the ledger knows less than there is."""
@@ -63,6 +67,7 @@ class Operator:
             write_again(self.jobs.root, self.ledger)
         self.deployments.recover()
         self.jobs.recover(boot_id)
+        self.serving.recover(self.deployments.all())
         for job in self.ledger.jobs_in_progress():
             self.jobs.recorded(job)
 
@@ -71,12 +76,13 @@ class Operator:
         if self.budget is not None:
             self.budget.check_room()
 
-    def deploy(self, apis: Sequence[BatchApi], project_id: str) -> list[Deployed]:
+    def deploy(self, apis: Sequence[Api], project_id: str) -> list[Deployed]:
         """Deploy APIs that have been checked, and begin to make the environments of what is new."""
         deployed = self.deployments.deploy(apis, project_id)
         for one in deployed:
-            if one.is_new:
+            if one.is_new and one.version.kind == ApiKind.BATCH:
                 self.preparation.prepare(one.version, lambda _: None, lambda _: None)
+            self.serving.deployed(one.version)
         return deployed
 
     def delete_api(self, name: str, when_deleted: Callable[[], None]) -> None:
@@ -89,10 +95,11 @@ class Operator:
             raise
 
     def _delete_api(self, name: str, when_deleted: Callable[[], None]) -> None:
-        waiting = {job.id for job in self.ledger.jobs(name) if not job.is_final}
+        jobs = [job.id for job in self.ledger.jobs(name) if not job.is_final]
+        waiting = {*jobs, name}  # the API itself: its replicas
 
-        def one_ended(job_id: str) -> None:
-            waiting.discard(job_id)
+        def one_ended(job_or_api: str) -> None:
+            waiting.discard(job_or_api)
             delete_if_all_ended()
 
         def delete_if_all_ended() -> None:
@@ -101,8 +108,8 @@ class Operator:
                 self.deployments.delete(name)
                 self.jobs.background(lambda: remove_folders(folders), when_deleted)
 
-        delete_if_all_ended()
-        for job_id in list(waiting):
+        self.serving.remove(name, partial(one_ended, name))
+        for job_id in jobs:
             try:
                 self.jobs.stop(job_id, partial(one_ended, job_id))
             except JobNotInProgress:  # its end is being recorded

@@ -1,6 +1,7 @@
-"""What a version needs before its Workers can start: an interpreter with its requirements, and their variables."""
+"""What a version needs before its Workers can start: an interpreter with its requirements, models, and variables."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -9,14 +10,20 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cortex.configuration import Compute
-from cortex.domain.errors import EnvironmentFailed
+from cortex.domain.errors import CortexError
 from cortex.domain.job import Job
+from cortex.domain.preparation_state import PreparationState
 from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE, Keys
-from cortex.operator.machine import Machine, needs_of
+from cortex.operator.machine import Machine, needs_of, needs_of_process
+from cortex.operator.models import Models, models_of
 from cortex.operator.run.workers import WorkerSetup
 from cortex.operator.status import job_spec
 from cortex.predictor import merge_config
+from cortex.predictor.models import LocalModel
+from cortex.serving.replica_order import ReplicaSetup
 from cortex.storage.ledger import Version
+
+logger = logging.getLogger(__name__)
 
 _NOT_INHERITED: Final = (
     "PYTHONDONTWRITEBYTECODE",  # a Worker that compiles the user's imports again at every start is slow
@@ -27,17 +34,10 @@ _NOT_INHERITED: Final = (
     FILE_VARIABLE,
 )
 
-
-class EnvironmentState(Protocol):
-    """How far an environment is."""
-
-    @property
-    def status(self) -> str:
-        """One of pending, building, ready, failed."""
-
-    @property
-    def message(self) -> str:
-        """What people read of it."""
+_DEFAULTS: Final = {
+    # Its library would send from every Worker what its maker wants to know, by a thread that a fork lacks.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 
 
 class EnvironmentBuilder(Protocol):
@@ -46,36 +46,51 @@ class EnvironmentBuilder(Protocol):
     def key(self, project: Path, requirements: Path, *, wants_gpu: bool) -> str:
         """Name the environment that these requirements give."""
 
-    def state(self, key: str) -> EnvironmentState:
+    def state(self, key: str) -> PreparationState:
         """Say how far an environment is."""
 
     async def ensure(self, project: Path, requirements: Path, *, wants_gpu: bool, log: Callable[[str], None]) -> Path:
         """Give the interpreter of the environment, built if need be. Raises EnvironmentFailed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What the Workers of a version are started from, on this machine."""
+
+    python: Path  # the interpreter
+    models: tuple[LocalModel, ...] = ()
+
+
 class Preparation(Protocol):
-    """Who makes the environment of a version ready."""
+    """Who makes ready what a version needs."""
 
     def prepare(
         self,
         version: Version,
         log: Callable[[str], None],
-        done: Callable[[Path | EnvironmentFailed], None],
+        done: Callable[[Prepared | CortexError], None],
     ) -> None:
-        """Have it ready; tell the log how it goes and `done`, perhaps at once, its interpreter or why there is none."""
+        """Have it ready; tell the log how it goes and `done`, perhaps at once, what is there or why it is not."""
 
     def state(self, version: Version) -> Mapping[str, str]:
-        """Say how far the environment of a version is: `status` and `message`."""
+        """Say how far the environment of a version is, with its models: `status` and `message`."""
 
-    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
+    def setup(self, version: Version, prepared: Prepared, job: Job) -> WorkerSetup:
         """Give what the Workers of a Job are started with."""
+
+    def replica_setup(self, version: Version, prepared: Prepared) -> ReplicaSetup:
+        """Give what the processes of the replicas of a RealtimeAPI are started with."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Environments:
-    """Makes environments ready while the operator goes on. Versions without requirements run on `own_python`."""
+    """Makes environments and models ready while the operator goes on.
+
+    Versions without requirements run on `own_python`.
+    """
 
     builder: EnvironmentBuilder
+    models: Models
     own_python: Path
     machine: Machine
     projects: Path
@@ -89,14 +104,14 @@ class Environments:
         return self.projects / version.project_id
 
     def prepare(
-        self, version: Version, log: Callable[[str], None], done: Callable[[Path | EnvironmentFailed], None]
+        self, version: Version, log: Callable[[str], None], done: Callable[[Prepared | CortexError], None]
     ) -> None:
         """See operator.jobs.Preparation."""
         requirements = self._requirements(version)
-        if requirements is None:
-            done(self.own_python)
+        if requirements is None and not models_of(version):
+            done(Prepared(python=self.own_python))
         else:
-            self._later(self._build(version, requirements, log, done))
+            self._later(self._prepare(version, requirements, log, done))
 
     def key(self, version: Version) -> str | None:
         """Name the environment of a version; None where it runs on the operator's own."""
@@ -106,19 +121,21 @@ class Environments:
         return self.builder.key(self.project(version), requirements, wants_gpu=_wants_gpu(version))
 
     def state(self, version: Version) -> Mapping[str, str]:
-        """Say how far the environment of a version is: `status` and `message`."""
-        key = self.key(version)
-        if key is None:
-            return {"status": "none", "message": ""}
-        state = self.builder.state(key)
-        return {"status": state.status, "message": state.message}
-
-    def setup(self, version: Version, python: Path, job: Job) -> WorkerSetup:
         """See operator.jobs.Preparation."""
-        predictor, compute = version.spec["predictor"], _read_compute(tuple(version.spec["compute"].items()))
-        inherited = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
+        key = self.key(version)
+        environment = self.builder.state(key) if key is not None else None
+        models = self.models.state(version)
+        if models is not None and (environment is None or environment.status == "ready"):
+            return {"status": models.status, "message": models.message}
+        if environment is None:
+            return {"status": "none", "message": ""}
+        return {"status": environment.status, "message": environment.message}
+
+    def setup(self, version: Version, prepared: Prepared, job: Job) -> WorkerSetup:
+        """See operator.jobs.Preparation."""
+        predictor, compute = version.spec["predictor"], _compute_of(version)
         return WorkerSetup(
-            python=python,
+            python=prepared.python,
             project=self.project(version),
             predictor_path=predictor["path"],
             python_path=predictor["python_path"],
@@ -130,7 +147,7 @@ class Environments:
                 "isolate": job.policy.isolates,
             },
             names_batches=job.names_batches,
-            inherited={**inherited, "PATH": f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"},
+            inherited=self._inherited(prepared.python),
             env={
                 **predictor["env"],
                 **({KEY_VARIABLE: self.keys.token(job.id)} if self.keys else {}),
@@ -140,7 +157,41 @@ class Environments:
             },
             places=self.machine.places(compute),
             needs=needs_of(compute),
+            predictor_type=predictor["type"],
+            models=prepared.models,
         )
+
+    def replica_setup(self, version: Version, prepared: Prepared) -> ReplicaSetup:
+        """See operator.jobs.Preparation."""
+        predictor = version.spec["predictor"]
+        return ReplicaSetup(
+            python=prepared.python,
+            project=self.project(version),
+            predictor_path=predictor["path"],
+            python_path=predictor["python_path"],
+            predictor_type=predictor["type"],
+            config=predictor["config"],
+            models=prepared.models,
+            threads_per_process=predictor["threads_per_process"],
+            inherited=self._inherited(prepared.python),
+            env={
+                **predictor["env"],
+                **({KEY_VARIABLE: self.keys.api_token(version.api_name)} if self.keys else {}),
+                "CORTEX_OPERATOR_ENDPOINT": self.operator_endpoint,
+                "CORTEX_API_NAME": version.api_name,
+            },
+            needs=needs_of_process(_compute_of(version), predictor["processes_per_replica"]),
+        )
+
+    def _inherited(self, python: Path) -> dict[str, str]:
+        inherited = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
+        path = f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+        return {**_DEFAULTS, **inherited, "PATH": path}
+
+    @property
+    def is_at_work(self) -> bool:
+        """True while anything is made ready: of its models, nothing but this knows yet that they are needed."""
+        return bool(self._tasks)
 
     def cancel(self) -> None:
         """Give up what is being built."""
@@ -149,27 +200,44 @@ class Environments:
 
     def _requirements(self, version: Version) -> Path | None:
         path = self.project(version) / "requirements.txt"
-        return path if path.is_file() else None
+        return path if "predictor" in version.spec and path.is_file() else None  # a TrafficSplitter runs nothing
 
-    async def _build(
+    async def _prepare(
         self,
         version: Version,
-        requirements: Path,
+        requirements: Path | None,
         log: Callable[[str], None],
-        done: Callable[[Path | EnvironmentFailed], None],
+        done: Callable[[Prepared | CortexError], None],
     ) -> None:
-        project, wants_gpu = self.project(version), _wants_gpu(version)
+        """Have environment and models ready, at the same time: either may take minutes."""
+        interpreter = asyncio.ensure_future(self._interpreter(version, requirements, log))
+        having = asyncio.ensure_future(self.models.have(version, self.project(version), log))
         try:
-            python = await self.builder.ensure(project, requirements, wants_gpu=wants_gpu, log=log)
-        except EnvironmentFailed as error:
+            python, models = await asyncio.gather(interpreter, having)
+        except CortexError as error:
             done(error)
+        except Exception:  # or whoever waits would never hear of it
+            logger.exception("what %s needs could not be made ready", version.api_name)
+            done(CortexError("the operator has failed to make ready what is needed; its log says more"))
         else:
-            done(python)
+            done(Prepared(python=python, models=models))
+        finally:
+            interpreter.cancel()
+            having.cancel()
+
+    async def _interpreter(self, version: Version, requirements: Path | None, log: Callable[[str], None]) -> Path:
+        if requirements is None:
+            return self.own_python
+        return await self.builder.ensure(self.project(version), requirements, wants_gpu=_wants_gpu(version), log=log)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _compute_of(version: Version) -> Compute:
+    return _read_compute(tuple(version.spec["compute"].items()))
 
 
 @lru_cache(maxsize=64)

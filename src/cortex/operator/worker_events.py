@@ -9,6 +9,8 @@ from cortex.engines.engine import EngineListener
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.run.surroundings import Surroundings
 from cortex.operator.run.workers import Connection
+from cortex.serving.process import Connection as ReplicaConnection
+from cortex.serving.serving import Serving, is_of_replica
 from cortex.storage.ledger import WorkerRecord
 
 
@@ -68,3 +70,43 @@ class WorkerEvents(EngineListener):
 
     def _run_of(self, worker: str) -> JobRun | None:
         return self.runs.get(worker.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRoutes(EngineListener):
+    """Tells Workers of Jobs from processes of replicas, by their names."""
+
+    jobs: WorkerEvents
+    serving: Serving
+
+    def worker_connected(self, worker: str, connection: ReplicaConnection, hello: Frame) -> None:
+        """A Worker introduces itself."""
+        (self.serving.connected if is_of_replica(worker) else self.jobs.worker_connected)(worker, connection, hello)
+
+    def worker_says(self, worker: str, frame: Frame) -> None:
+        """A Worker tells of its life, or has answered a request."""
+        (self.serving.says if is_of_replica(worker) else self.jobs.worker_says)(worker, frame)
+
+    def worker_disconnected(self, worker: str, connection: ReplicaConnection) -> None:
+        """The connection of a Worker is closed."""
+        (self.serving.disconnected if is_of_replica(worker) else self.jobs.worker_disconnected)(worker, connection)
+
+    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+        """See EngineListener."""
+        if is_of_replica(worker):
+            self.serving.started(worker)
+        else:
+            self.jobs.worker_started(worker, pid=pid, process_started_at=process_started_at, supervisor=supervisor)
+
+    def worker_drained(self, worker: str) -> None:
+        """See EngineListener."""
+        if not is_of_replica(worker):
+            self.jobs.worker_drained(worker)
+
+    def worker_exited(self, worker: str, ending: Exit) -> None:
+        """See EngineListener."""
+        if is_of_replica(worker):
+            self.serving.exited(worker, ending)
+            self.jobs.maybe_idle()
+        else:
+            self.jobs.worker_exited(worker, ending)

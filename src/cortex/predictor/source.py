@@ -7,29 +7,30 @@ from inspect import Parameter
 from typing import Final
 
 from cortex.domain.errors import InvalidPredictor
-from cortex.predictor.table import CLASS_NAME, METHODS, Signature, judge, nearest
+from cortex.predictor.table import PREDICTOR_TYPES, PredictorType, Signature, judge, nearest
 
 MAX_SOURCE_BYTES: Final = 1024 * 1024
 """Python holds its one lock while it parses: 20 MB of code would keep whoever checks it from all else for a minute."""
 
 
-def check_source(source: str | bytes, path: str) -> None:
-    """Check the predictor's source without running it.
+def check_source(source: str | bytes, path: str, predictor_type: str = "python") -> None:
+    """Check the source of a predictor of this type without running it.
 
     Raises `InvalidPredictor` with one entry for each problem, with its line and what to write instead. A class that
     is imported, assigned, decorated or derived from another is judged by what is there: the rest shows in the worker.
     """
     if len(source) > MAX_SOURCE_BYTES:
         raise InvalidPredictor(f"{path}: is larger than 1 MiB; keep data in files of their own and read them")
-    module = _parse(source, path)
+    module, wanted = _parse(source, path), PREDICTOR_TYPES[predictor_type]
     classes = {node.name: node for node in _statements(module.body) if isinstance(node, ast.ClassDef)}
-    predictor = classes.get(CLASS_NAME)
+    predictor = classes.get(wanted.class_name)
+    is_bound = _is_bound(wanted.class_name, module.body)
     if predictor is not None:
-        problems = sorted(_check_class(predictor, is_whole=not _is_bound(CLASS_NAME, module.body)))
-    elif _is_bound(CLASS_NAME, module.body) or _is_bound("*", module.body):
+        problems = sorted(_check_class(predictor, wanted, is_whole=not is_bound))
+    elif is_bound or _is_bound("*", module.body):
         problems = []
     else:
-        problems = [_describe_missing_class(classes)]
+        problems = [_describe_missing_class(wanted.class_name, classes)]
     if problems:
         raise InvalidPredictor("\n".join(f"{path}:{line}: {text}" for line, text in problems))
 
@@ -84,28 +85,28 @@ def _is_bound(name: str, body: list[ast.stmt]) -> bool:
     return False
 
 
-def _describe_missing_class(classes: dict[str, ast.ClassDef]) -> tuple[int, str]:
-    found = nearest(CLASS_NAME, classes)
+def _describe_missing_class(name: str, classes: dict[str, ast.ClassDef]) -> tuple[int, str]:
+    found = nearest(name, classes)
     if found is None:
-        return 1, f"the class `{CLASS_NAME}` is missing; write `class {CLASS_NAME}:`"
-    return classes[found].lineno, f"the class `{CLASS_NAME}` is missing; rename `{found}` to `{CLASS_NAME}`"
+        return 1, f"the class `{name}` is missing; write `class {name}:`"
+    return classes[found].lineno, f"the class `{name}` is missing; rename `{found}` to `{name}`"
 
 
-def _check_class(node: ast.ClassDef, *, is_whole: bool) -> Iterator[tuple[int, str]]:
+def _check_class(node: ast.ClassDef, wanted: PredictorType, *, is_whole: bool) -> Iterator[tuple[int, str]]:
     is_plain = is_whole and not node.keywords and not node.decorator_list and all(map(_is_object, node.bases))
     functions = {
         item.name: item for item in _statements(node.body) if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    for method in METHODS:
+    for method in wanted.methods:
         function = functions.get(method.name)
         if function is not None:
             signature = _read_signature(function)
             for problem in judge(method, signature) if signature else ():
-                yield function.lineno, f"{CLASS_NAME}.{method.name}: {problem}"
+                yield function.lineno, f"{node.name}.{method.name}: {problem}"
         elif method.is_required and is_plain and not _is_bound(method.name, node.body):
             found = nearest(method.name, functions)
             advice = f"rename `{found}` to `{method.name}`" if found else f"write `{method.example}`"
-            yield node.lineno, f"{CLASS_NAME}: the method `{method.name}` is missing; {advice}"
+            yield node.lineno, f"{node.name}: the method `{method.name}` is missing; {advice}"
 
 
 def _is_object(base: ast.expr) -> bool:

@@ -1,11 +1,10 @@
 """What the user's class must look like: one table, by which its source and the class itself are judged."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
-
-CLASS_NAME = "PythonPredictor"
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,20 +18,20 @@ class Method:
     example: str
 
 
-METHODS = (
-    Method(
-        name="__init__",
-        required=("self", "config"),
-        optional=("job_spec",),
-        is_required=True,
-        example="def __init__(self, config)",
-    ),
+_CALLED: Final = (
     Method(
         name="predict",
         required=("self",),
         optional=("payload", "batch_id", "query_params", "headers"),
         is_required=True,
         example="def predict(self, payload)",
+    ),
+    Method(
+        name="post_predict",
+        required=("self",),
+        optional=("response", "payload", "query_params", "headers"),
+        is_required=False,
+        example="def post_predict(self, response)",
     ),
     Method(
         name="on_job_complete",
@@ -42,6 +41,33 @@ METHODS = (
         example="def on_job_complete(self)",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictorType:
+    """What the class is called, and what it may have."""
+
+    class_name: str
+    methods: tuple[Method, ...]
+
+
+def _type(class_name: str, *clients: str) -> PredictorType:
+    init = Method(
+        name="__init__",
+        required=("self", *clients, "config"),
+        optional=("job_spec",),
+        is_required=True,
+        example=f"def __init__({', '.join(('self', *clients, 'config'))})",
+    )
+    return PredictorType(class_name=class_name, methods=(init, *_CALLED))
+
+
+PREDICTOR_TYPES: Final[Mapping[str, PredictorType]] = {
+    "python": _type("PythonPredictor"),
+    "onnx": _type("ONNXPredictor", "onnx_client"),
+    "tensorflow": _type("TensorFlowPredictor", "tensorflow_client"),
+}
+"""By the name that the configuration has for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

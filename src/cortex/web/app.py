@@ -22,6 +22,7 @@ from cortex.web.errors import show_error, show_failure
 from cortex.web.guard import Guard
 from cortex.web.openapi import document
 from cortex.web.pruning import PruneRoute
+from cortex.web.realtime import RealtimeRoutes
 from cortex.web.uploads import UploadRoutes
 
 
@@ -43,6 +44,8 @@ def create_app(
         Route("/apis", control.apis),
         Route("/apis/{name}", control.api, methods=["GET"]),
         Route("/apis/{name}", control.delete_api, methods=["DELETE"]),
+        Route("/apis/{name}/logs", control.logs),
+        Route("/apis/{name}/refresh", control.refresh, methods=["POST"]),
         Route("/prune", PruneRoute(operator, intake).__call__, methods=["POST"]),
         Route("/uploads/{upload_id}", sent.remove, methods=["DELETE"]),
         Route("/uploads/{upload_id}/{name:path}", sent.offset, methods=["GET"]),
@@ -57,7 +60,10 @@ def create_app(
             Mount("/_cortex", routes=own),
             Route("/{path:path}", endpoints.__call__, methods=every_method),
         ],
-        middleware=[Middleware(Guard, addresses=addresses, public_url=public_url, keys=keys)],
+        middleware=[
+            Middleware(Guard, addresses=addresses, public_url=public_url, keys=keys),
+            Middleware(RealtimeRoutes, operator=operator),
+        ],
         exception_handlers={
             CortexError: show_error,
             HTTPException: _show_http_error,

@@ -15,11 +15,13 @@ from starlette.types import Message, Receive
 
 from cortex import __version__
 from cortex.configuration.document import MAX_CHARACTERS
-from cortex.domain.errors import InvalidRequest, MethodNotAllowed, TooLarge
+from cortex.domain.api_kind import ApiKind
+from cortex.domain.errors import Conflict, InvalidRequest, MethodNotAllowed, TooLarge
 from cortex.operator.operator import Operator
 from cortex.storage.files import told_if_full
 from cortex.storage.ledger import Version
-from cortex.web.endpoints import endpoint_url
+from cortex.web.endpoints import describe_serving, endpoint_url, is_true, stream
+from cortex.web.streams import api_log
 
 _MAX_UPLOAD_BYTES: Final = 600 * 1024 * 1024
 _MAX_CONFIGURATION_BYTES: Final = 4 * MAX_CHARACTERS
@@ -91,7 +93,11 @@ class Control:
         """List what is deployed."""
         return JSONResponse(
             [
-                {**self.operator.describe_api(version), "endpoint": endpoint_url(request, version)}
+                {
+                    **self.operator.describe_api(version),
+                    "endpoint": endpoint_url(request, version),
+                    **describe_serving(self.operator, version),
+                }
                 for version in self.operator.deployments.all()
             ]
         )
@@ -104,10 +110,35 @@ class Control:
                 "spec": _without_secrets(version.spec),
                 **self.operator.describe_api(version),
                 "endpoint": endpoint_url(request, version),
-                "environment": self.operator.preparation.state(version),
+                "environment": self._environment(version),
                 "job_statuses": self.operator.describe_jobs(version),
+                **describe_serving(self.operator, version),
             }
         )
+
+    def _environment(self, version: Version) -> Mapping[str, str]:
+        if version.kind == ApiKind.SPLITTER:
+            return {"status": "none", "message": ""}
+        return self.operator.preparation.state(version)
+
+    async def refresh(self, request: Request) -> Response:
+        """Replace all replicas of a RealtimeAPI by new ones; the old ones serve until these are ready."""
+        name = self._realtime(request, "it has no replicas that could be replaced").api_name
+        self.operator.serving.refresh(name)
+        return JSONResponse({"message": f"updating {name} ({ApiKind.REALTIME})"})
+
+    async def logs(self, request: Request) -> Response:
+        """Give the log of a RealtimeAPI."""
+        version = self._realtime(request, "it has no log; its jobs, or the APIs that it leads to, have")
+        pieces = api_log(self.operator, version.api_name, follow=is_true(request, "follow"))
+        return await stream(request, pieces, "text/plain")
+
+    def _realtime(self, request: Request, reason: str) -> Version:
+        """Find the RealtimeAPI that is asked for. Raises ApiNotFound, and Conflict, with the reason, for another."""
+        version = self.operator.deployments.api(request.path_params["name"])
+        if version.kind != ApiKind.REALTIME:
+            raise Conflict(f"`{version.api_name}` is a {version.kind}: {reason}")
+        return version
 
     async def delete_api(self, request: Request) -> Response:
         """Delete an API; the answer comes when its Jobs have stopped and its history is gone."""
@@ -135,5 +166,7 @@ def _bounded(receive: Receive) -> Receive:
 
 def _without_secrets(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Show which variables are set, but not to what."""
-    predictor = spec["predictor"]
+    predictor = spec.get("predictor")
+    if predictor is None:  # of what has none
+        return {**spec}
     return {**spec, "predictor": {**predictor, "env": dict.fromkeys(predictor["env"], "***")}}

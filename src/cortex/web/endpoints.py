@@ -1,4 +1,4 @@
-"""The endpoints of APIs: submit a Job, see it, read what it gave, stop it."""
+"""The endpoints of APIs: submit a Job, see it, read what it gave, stop it; and what describes the others."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,6 +10,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from cortex.domain.api_kind import ApiKind
 from cortex.domain.errors import CortexError, InvalidRequest, MethodNotAllowed, RouteNotFound
 from cortex.domain.job import Job
 from cortex.enqueuing.events import Listed
@@ -43,6 +44,13 @@ def endpoint_url(request: Request, version: Version) -> str:
     return str(request.base_url).rstrip("/") + version.endpoint
 
 
+def describe_serving(operator: Operator, version: Version) -> dict[str, Any]:
+    """Describe what an API that answers at once does: its status and metrics, or between which it splits."""
+    if version.kind == ApiKind.REALTIME:
+        return {**operator.serving.describe(version)}
+    return {"apis": version.spec["apis"]} if version.kind == ApiKind.SPLITTER else {}
+
+
 class Endpoints:
     """Serves every path that belongs to a deployed API."""
 
@@ -56,6 +64,8 @@ class Endpoints:
         """Find the API, and what is asked of it."""
         version, rest = self._operator.deployments.at(request.scope["path"])
         parts = rest.split("/") if rest else []
+        if version.kind != ApiKind.BATCH:
+            return self._summary(request, version, parts)
         if not parts and (job_id := request.query_params.get("jobID")):
             parts = [job_id]
         if not parts:
@@ -69,6 +79,23 @@ class Endpoints:
         if what == "verify":
             return await self._verify(request, job)
         return await self._output(request, job, what)
+
+    def _summary(self, request: Request, version: Version, parts: list[str]) -> Response:
+        """Answer what is no call: POST to the endpoint has been answered before the routes."""
+        if parts or request.method == "POST":
+            raise RouteNotFound(f"nothing is served below the endpoint of a {version.kind}, `{version.endpoint}`")
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{request.method} is not allowed here: POST sends a request, GET describes the API")
+        url = endpoint_url(request, version)
+        return JSONResponse(
+            {
+                "api_name": version.api_name,
+                "kind": version.kind,
+                "endpoint": url,
+                "message": "POST sends a request to this API: what `predict` returns is the answer",
+                **describe_serving(self._operator, version),
+            }
+        )
 
     async def _api(self, request: Request, version: Version) -> Response:
         if request.method == "POST":
@@ -97,15 +124,15 @@ class Endpoints:
             raise RouteNotFound(f"a job has no `{what}`; it has results, failures, a manifest and logs")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} is not allowed here: GET reads it")
-        follow = _is_true(request, "follow")
+        follow = is_true(request, "follow")
         if what == "logs":
-            return await _stream(request, streams.log(self._operator, job, follow=follow), "text/plain")
+            return await stream(request, streams.log(self._operator, job, follow=follow), "text/plain")
         operator = self._operator
         if what == "manifest":
-            return await _stream(request, streams.manifest(operator, job, follow=follow), JSON_LINES)
-        failures = operator.failed_items if _is_true(request, "items") else operator.failures
+            return await stream(request, streams.manifest(operator, job, follow=follow), JSON_LINES)
+        failures = operator.failed_items if is_true(request, "items") else operator.failures
         read = operator.row_reader() if what == "results" else failures
-        return await _stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
+        return await stream(request, streams.batches(operator, job, read, follow=follow), JSON_LINES)
 
     async def _verify(self, request: Request, job: Job) -> Response:
         if request.method not in ("GET", "HEAD"):
@@ -118,7 +145,7 @@ class Endpoints:
 
     async def _take(self, request: Request, version: Version, body: bytes) -> Response:
         submission = await _run(body, read_submission, body, job_defaults(version))
-        if _is_true(request, "dryRun"):
+        if is_true(request, "dryRun"):
             return await self._try_out(request, submission)
         key = await _run(body, submission_key, request, body)
         async with self._turns.turn(request, version.api_name, key):
@@ -198,14 +225,14 @@ async def _first(groups: AsyncGenerator[Listed]) -> Listed:
     return await anext(groups)
 
 
-async def _stream(request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
+async def stream(request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
     """Answer with what comes bit by bit; to HEAD at once, because its client may wait for the end before it goes on.
 
     What is wrong with the first bit can still be said in place of an answer.
     """
     if request.method == "HEAD":
         return StreamingResponse(iter(()), media_type=media_type)
-    if _is_true(request, "follow"):  # the first bit may come in hours
+    if is_true(request, "follow"):  # the first bit may come in hours
         return StreamingResponse(pieces, media_type=media_type)
     return StreamingResponse(_all(await anext(pieces, b""), pieces), media_type=media_type)
 
@@ -233,7 +260,8 @@ def _seconds(request: Request, name: str) -> float:
     return min(seconds, MOST_WAIT_SECONDS)
 
 
-def _is_true(request: Request, name: str) -> bool:
+def is_true(request: Request, name: str) -> bool:
+    """Read a parameter that is true or false, and false where it is left out. Raises InvalidRequest."""
     text = request.query_params.get(name, "false")
     if text in _TRUE:
         return True

@@ -16,10 +16,15 @@ from cortex.domain.errors import (
     InvalidRequest,
     JobFailed,
     MethodNotAllowed,
+    ModelFailed,
     NotFound,
+    NotServing,
     OperatorStopping,
     OperatorUnreachable,
     Overloaded,
+    PredictFailed,
+    ReplicaDied,
+    RequestTimedOut,
     StartRefused,
     StorageFailed,
     TooLarge,
@@ -40,12 +45,17 @@ HTTP_STATUS: Final[dict[type[CortexError], int]] = {
     TooLarge: 413,
     Overloaded: 503,
     OperatorStopping: 503,
+    NotServing: 503,
+    PredictFailed: 500,
+    ReplicaDied: 502,
+    RequestTimedOut: 504,
     StorageFailed: 507,
     DataDamaged: 500,
     # These have no way into an answer; if one finds it, it is our failure.
     StartRefused: 500,
     OperatorUnreachable: 500,
     EnvironmentFailed: 500,
+    ModelFailed: 500,
     FilesError: 500,
     JobFailed: 500,
     CortexError: 500,
@@ -64,7 +74,7 @@ async def show_error(_: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, Overloaded | OperatorStopping):
+    if isinstance(error, Overloaded | NotServing | OperatorStopping):
         headers["Retry-After"] = _RETRY_AFTER_SECONDS
     return JSONResponse({"kind": error.code, "message": str(error)}, http_status(error), headers)
 

@@ -26,7 +26,9 @@ _ERRORS: Final[Mapping[int, str]] = {
     409: "The request does not fit the present state.",
     413: "The request is too large.",
     503: "The operator has too much to do, or is about to stop; try again in a moment.",
-    500: "What the operator has kept is damaged; the message says what.",
+    500: "What the operator has kept is damaged, or `predict` raised; the message says what.",
+    502: "The replica that had the request has died.",
+    504: "The request took longer than `networking.timeout`.",
     507: "The operator's disk is full, or cannot be written to.",
 }
 _EVERYWHERE: Final = (401, 403)
@@ -138,6 +140,21 @@ OPERATIONS: Final = (
         errors=(404, 409, 507),
     ),
     Operation(
+        method="get",
+        path="/_cortex/apis/{name}/logs",
+        summary="Read the log of a RealtimeAPI",
+        answers={200: _text()},
+        errors=(400, 404, 409),
+        query={"follow": {**_FOLLOW["follow"], "description": "Go on until the API is deleted."}},
+    ),
+    Operation(
+        method="post",
+        path="/_cortex/apis/{name}/refresh",
+        summary="Replace all replicas of a RealtimeAPI by new ones",
+        answers=_message(),
+        errors=(404, 409),
+    ),
+    Operation(
         method="get",  # and HEAD, as of every path
         path="/_cortex/uploads/{upload_id}/{name}",
         summary="Ask how much of a file has come: the header Upload-Offset says it",
@@ -172,17 +189,17 @@ OPERATIONS: Final = (
     Operation(
         method="get",
         path="/{endpoint}",
-        summary="List the jobs of an API",
-        answers={200: (_JSON, {"anyOf": [_ref("Jobs"), _ref("JobInfo")]})},
+        summary="List the jobs of a BatchAPI; describe any other API",
+        answers={200: (_JSON, {"anyOf": [_ref("Jobs"), _ref("JobInfo"), _ref("Endpoint")]})},
         errors=(400, 404),
         query={**_JOB_ID, **_WAIT},
     ),
     Operation(
         method="post",
         path="/{endpoint}",
-        summary="Submit a job",
+        summary="Submit a job to a BatchAPI; to a RealtimeAPI send any request: what predict returns is the answer",
         answers={200: (_JSON, {"anyOf": [_ref("Submitted"), _ref("DryRun")]})},
-        errors=(400, 404, 409, 413, 503, 507),
+        errors=(400, 404, 409, 413, 500, 502, 503, 504, 507),
         query=_DRY_RUN,
         headers=_IDEMPOTENCY_KEY,
         body=(_JSON, _ref("JobRequest")),
@@ -326,6 +343,7 @@ def _schemas() -> dict[str, Any]:
         answers.ApiInfo,
         answers.JobInfo,
         answers.Jobs,
+        answers.Endpoint,
         answers.Submitted,
         answers.DryRun,
         answers.Failure,

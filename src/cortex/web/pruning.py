@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cortex.configuration.job_options import OptionalDelay
+from cortex.configuration.durations import OptionalDelay
 from cortex.configuration.section import Section
 from cortex.domain.duration import read_duration
 from cortex.domain.retention import KeepJobs
@@ -29,7 +29,7 @@ class PruneRequest(Section):
         default=None, ge=0, le=_MAX_NUMBER, description="Ended jobs of an API beyond so many that ended last."
     )
     environments: bool = Field(
-        default=False, description="Also environments that are not in use, and downloaded packages."
+        default=False, description="Also environments and models that are not in use, and downloaded packages."
     )
     dry_run: bool = Field(default=False, description="Say only what would be removed.")
 

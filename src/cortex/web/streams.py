@@ -1,4 +1,4 @@
-"""Results and logs as streams: flat in memory, and following a Job to its end on request."""
+"""Results and logs as streams: flat in memory, and following a Job or an API to its end on request."""
 
 import asyncio
 import os
@@ -9,12 +9,13 @@ from typing import Final
 
 from starlette.concurrency import iterate_in_threadpool
 
-from cortex.domain.errors import DataDamaged, FilesError
+from cortex.domain.errors import ApiNotFound, DataDamaged, FilesError
 from cortex.domain.job import Job, JobStatus
 from cortex.exporting.receipt import json_line
 from cortex.operator.operator import Operator
 from cortex.storage.results import ResultDamaged
 from cortex.storage.segments import ItemsChanged, SegmentDamaged
+from cortex.web.rotating import RotatingReader
 
 _CHUNK_BYTES: Final = 512 * 1024
 _LOOK_AGAIN_SECONDS: Final = 0.2
@@ -118,6 +119,27 @@ async def log(operator: Operator, job: Job, *, follow: bool) -> AsyncIterator[by
             if was_last:
                 return
             await _wait(end_of_job, _LOOK_AGAIN_SECONDS)
+
+
+async def api_log(operator: Operator, name: str, *, follow: bool) -> AsyncIterator[bytes]:
+    """Give the log of a RealtimeAPI so far; if following, until it is deleted."""
+    folder = operator.serving.folder(name)
+    with RotatingReader(folder.log, folder.older_log) as reader:
+        while True:
+            was_last = not follow or not _is_deployed(operator, name)
+            while chunk := reader.read():
+                yield chunk
+            if was_last:
+                return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _is_deployed(operator: Operator, name: str) -> bool:
+    try:
+        operator.deployments.api(name)
+    except ApiNotFound:
+        return False
+    return True
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

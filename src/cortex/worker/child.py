@@ -13,7 +13,7 @@ from cortex.domain.frame import Frame
 from cortex.domain.layout import JobFolder
 from cortex.worker.blank import Blank
 from cortex.worker.forking import command
-from cortex.worker.joblog import BoundedLog
+from cortex.worker.joblog import WorkerLog
 from cortex.worker.page import read_word, write_word
 
 
@@ -22,7 +22,7 @@ class Child:
     """A Worker and what is known of it. `exit_status` is as in subprocess: negative for a signal."""
 
     frame: Frame  # what it is to be started with
-    log: BoundedLog
+    log: WorkerLog
     blank: Blank | None = None  # what it was forked as; None for a fresh process, and until it has been forked
     pipe: int | None = None
     pid: int | None = None  # None until there is a process

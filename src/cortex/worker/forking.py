@@ -111,14 +111,19 @@ def template_key(frame: Frame) -> str:
     order = frame["order"]
     env = {name: value for name, value in frame["env"].items() if name not in _PER_JOB}
     what = [frame["python"], order["project"], order["predictor_path"], order["python_path"], env]
-    return json.dumps([*what, frame["place"]["mem_bytes"]])
+    return json.dumps([*what, frame["place"]["mem_bytes"], predictor_type(order)])
+
+
+def predictor_type(order: Frame) -> str:
+    """Give the type of the predictor; an earlier operator knows of one only."""
+    return str(order.get("predictor_type", "python"))
 
 
 def start_template(frame: Frame, *, key: str, name: str, memory_group: str | None) -> Template:
     """Start a Template for Workers of this kind. Raises OSError."""
     order = frame["order"]
     setup = {what: order[what] for what in ("project", "predictor_path", "python_path", "supervisor_pid")}
-    setup["memory_group"] = memory_group
+    setup.update(predictor_type=predictor_type(order), memory_group=memory_group)
     printed = _nameless_file(Path(order["folder"], name))
     try:
         ours, theirs = socket.socketpair()

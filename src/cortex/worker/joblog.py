@@ -1,6 +1,7 @@
-"""The log of a Job, as a supervisor writes to it: whole lines, and not without end."""
+"""The log of a Job or of an API, as a supervisor writes to it: whole lines, and not without end."""
 
 import os
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,25 +14,16 @@ _OWN_SHARE: Final = 0.75
 """Our own lines may fill this much of the limit; the rest is kept for what the user prints."""
 
 
-class BoundedLog:
-    """Appends the output of one Worker to the log that all Workers of a Job share.
+class WorkerLog(ABC):
+    """Where the output of one Worker goes."""
 
-    Lines of several Workers never mix, and a flood is dropped, not held back: a Worker that prints a gigabyte runs
-    on. When it closes, one line says how many lines were dropped.
-    """
-
-    def __init__(self, path: Path, limit_bytes: int) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._limit_bytes = limit_bytes
+    def __init__(self) -> None:
         self._unfinished = b""
-        self._dropped_own = 0
-        self._dropped = 0
-        self._after_torn = b""  # what ends a line that was written in part
 
     @property
+    @abstractmethod
     def drops_own_lines(self) -> bool:
         """True once lines of our own have found no room."""
-        return self._dropped_own > 0
 
     def write(self, data: bytes) -> None:
         """Append the whole lines in `data`; keep an unfinished one for the next call, unless it is very long."""
@@ -42,8 +34,37 @@ class BoundedLog:
         if newline:
             self._append(lines + newline)
 
+    @abstractmethod
     def close(self, *, left_out: int = 0) -> None:
         """Append what is left. So many of our own lines the Worker has not even written, because they had no room."""
+
+    @abstractmethod
+    def _append(self, lines: bytes) -> None:
+        """Append whole lines."""
+
+
+class BoundedLog(WorkerLog):
+    """Appends the output of one Worker to the log that all Workers of a Job share.
+
+    Lines of several Workers never mix, and a flood is dropped, not held back: a Worker that prints a gigabyte runs
+    on. When it closes, one line says how many lines were dropped.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        super().__init__()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._limit_bytes = limit_bytes
+        self._dropped_own = 0
+        self._dropped = 0
+        self._after_torn = b""  # what ends a line that was written in part
+
+    @property
+    def drops_own_lines(self) -> bool:
+        """See WorkerLog."""
+        return self._dropped_own > 0
+
+    def close(self, *, left_out: int = 0) -> None:
+        """See WorkerLog."""
         if self._unfinished:
             self._append(self._unfinished + b"\n")
         self._dropped_own += left_out
@@ -78,3 +99,54 @@ class BoundedLog:
                 self._after_torn = b"" if lines[:written].endswith(b"\n") else b"\n"
         else:
             self._after_torn = b""
+
+
+class RotatingLog(WorkerLog):
+    """Appends the output of one process to the log of an API, which has no end: what is oldest goes.
+
+    When the log is half as large as it may be, it becomes the older log, in place of the one before, and a new one is
+    begun. Whoever writes opens it anew each time, so all write to the same, and no line is torn between the two.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        super().__init__()
+        self._path = path
+        self._older = path.with_name(f"{path.name}.1")
+        self._most_bytes = limit_bytes // 2
+        self._after_torn = b""
+        os.close(self._open())
+
+    @property
+    def drops_own_lines(self) -> bool:
+        """See WorkerLog."""
+        return False
+
+    def close(self, *, left_out: int = 0) -> None:  # noqa: ARG002 - of a process of a replica it is 0
+        """See WorkerLog."""
+        if self._unfinished:
+            self._append(self._unfinished + b"\n")
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _append(self, lines: bytes) -> None:
+        with suppress(OSError):  # a full disk, or the API was deleted: the process goes on, its lines are lost
+            self._make_room(len(lines))
+            file = self._open()
+            try:
+                lines = self._after_torn + lines
+                self._after_torn = b"" if os.write(file, lines) == len(lines) else b"\n"
+            finally:
+                os.close(file)
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        with suppress(FileNotFoundError):
+            size = self._path.stat().st_size
+            if size and size + wanted_bytes > self._most_bytes:
+                self._path.replace(self._older)
+                self._after_torn = b""
+
+
+def open_log(path: Path, limit_bytes: int, *, rotates: bool) -> WorkerLog:
+    """Open the log that a Worker's output goes to. Raises OSError."""
+    return RotatingLog(path, limit_bytes) if rotates else BoundedLog(path, limit_bytes)

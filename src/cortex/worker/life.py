@@ -1,4 +1,4 @@
-"""One Worker: construct the predictor, run leased Batches, run on_job_complete, end.
+"""One Worker of a Job: construct the predictor, run leased Batches, run on_job_complete, end.
 
 Per Batch, in this order: the page names it (so a death has a suspect), the page's limit is read (so the operator can
 take back what has not begun), it is attempted and what came of that is written, the state byte is stored, unless
@@ -6,7 +6,6 @@ another attempt is to follow. The byte is the ending; a death anywhere before it
 """
 
 import json
-import mmap
 import os
 import sys
 import time
@@ -18,14 +17,17 @@ from cortex.domain.batch import BatchState, HookState, Page
 from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_ids
 from cortex.domain.layout import JobFolder
-from cortex.predictor import LoadedPredictor, construct, load
+from cortex.predictor import LoadedPredictor, load
 from cortex.worker.attempts import AttemptPolicy, Attempts
 from cortex.worker.kernel import die_with_parent, join_group, name_process
 from cortex.worker.link import Link, OperatorGone
 from cortex.worker.output import Output
+from cortex.worker.page import map_words
 from cortex.worker.raised import show, summarize
+from cortex.worker.replica import Replica
 from cortex.worker.rows import RowsFile
 from cortex.worker.segment import LeasedSegment
+from cortex.worker.setup import construct_as_set_up, read_setup
 from cortex.worker.termination import Termination
 
 
@@ -38,7 +40,7 @@ def main() -> int:
 
     def load_class() -> type[Any]:
         enter_project(order["project"], order["python_path"])
-        return load(order["predictor_path"])
+        return load(order["predictor_path"], order.get("predictor_type", "python"))  # an earlier operator says none
 
     return live(order, load_class, Output(), Termination())
 
@@ -49,8 +51,9 @@ def live(order: dict[str, Any], load_class: Callable[[], type[Any]], output: Out
     for name, value in order["env"].items():
         os.environ[name] = value  # again: the project's .env was read after these were set
     output.take_over()
+    kind = Replica if order.get("serves") else Worker
     try:
-        return Worker(order, load_class, output, termination).live()
+        return kind(order, load_class, output, termination).live()
     except OperatorGone:
         return 0
 
@@ -79,7 +82,7 @@ class Worker:
         self._output = output
         self._folder = JobFolder(Path(order["folder"]))
         self._setup: dict[str, Any] = {}
-        self._page = _map_words(self._folder.page(order["worker"]))
+        self._page = map_words(self._folder.page(order["worker"]))
         termination.heed_the_supervisor_alone(self._page)
         self._segment: LeasedSegment | None = None
 
@@ -91,9 +94,7 @@ class Worker:
         except BaseException as error:
             print(show(error))  # noqa: T201 - to the Job's log
             self._output.flush()
-            link = self._introduce(phase="failed", has_hook=False, error=summarize(error))
-            while link.receive()["type"] != "end":  # so that the operator knows why before it sees the exit
-                continue
+            self._introduce(phase="failed", has_hook=False, error=summarize(error)).wait_for_end()
             return 1
         link = self._introduce(phase="ready", has_hook=predictor.has_on_job_complete, error=None)
         attempts = self._attempts(predictor)  # while the operator looks for a Lease
@@ -116,8 +117,8 @@ class Worker:
         return Link(Path(self._order["channel"]), lambda: hello)
 
     def _construct(self) -> LoadedPredictor:
-        self._setup = json.loads(self._folder.setup.read_bytes())
-        return construct(self._load_class(), config=self._setup["config"], job_spec=self._setup["job_spec"])
+        self._setup = read_setup(self._folder)
+        return construct_as_set_up(self._load_class(), self._setup)
 
     def _attempts(self, predictor: LoadedPredictor) -> Attempts:
         return Attempts(
@@ -186,11 +187,3 @@ class Worker:
             self._page[Page.HOOK] = HookState.FAILED
         self._output.flush()
         return {"type": "hook_ended", "error": error_summary}
-
-
-def _map_words(page: Path) -> "memoryview[int]":
-    file = os.open(page, os.O_RDWR)
-    try:
-        return memoryview(mmap.mmap(file, Page.SIZE)).cast("Q")
-    finally:
-        os.close(file)

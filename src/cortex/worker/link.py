@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,6 +80,9 @@ class Link:
 
     When the operator goes away, the link waits for the next one and introduces itself with `hello`, which says all
     that the new operator must know; so a frame that could not be sent is not sent again.
+
+    One thread receives. Others may send by `send_or_lose`, while they hold `sending`: it is held here when the operator
+    changes, so what `hello` says is true until the first of them sends to the new one.
     """
 
     def __init__(self, channel: Path | TcpChannel, hello: Callable[[], Frame]) -> None:
@@ -86,15 +90,21 @@ class Link:
         self._hello = hello
         self._reader = FrameReader()
         self._received: list[Frame] = []
-        self._socket = self._reconnect()
+        self.sending = threading.Lock()
+        self._socket: socket.socket
+        self._connect()
 
     def send(self, frame: Frame) -> None:
         """Send a frame, or introduce ourselves to the next operator instead."""
         try:
             self._socket.sendall(encode(frame))
         except OSError:
-            self._socket.close()
-            self._socket = self._reconnect()
+            self._reconnect()
+
+    def send_or_lose(self, data: bytes) -> None:
+        """Send encoded frames; if the operator is gone, they are lost with it."""
+        with contextlib.suppress(OSError):  # whoever receives will find out
+            self._socket.sendall(data)
 
     def receive(self) -> Frame:
         """Wait for the next frame. Raises OperatorGone when no operator came back in time."""
@@ -106,23 +116,35 @@ class Link:
             if data:
                 self._received = self._reader.feed(data)
             else:
-                self._socket.close()
-                self._socket = self._reconnect()
+                self._reconnect()
         return self._received.pop(0)
 
-    def _reconnect(self) -> socket.socket:
+    def wait_for_end(self) -> None:
+        """Wait until the operator, which knows by now why this process is of no use, says that it may end."""
+        while self.receive()["type"] != "end":
+            continue
+
+    def _reconnect(self) -> None:
+        with self.sending:
+            self._socket.close()
+        self._connect()
+
+    def _connect(self) -> None:
         self._reader, self._received = FrameReader(), []
         deadline = time.monotonic() + ORPHAN_SECONDS
         while time.monotonic() < deadline:
             try:
-                link = connect(self._channel)
-                link.sendall(encode(self._introduction()))
+                self._introduce()
             except OSError:
                 time.sleep(_RETRY_SECONDS)
             else:
-                return link
+                return
         raise OperatorGone
 
-    def _introduction(self) -> Frame:
-        hello = self._hello()
-        return {**hello, "secret": self._channel.secret} if isinstance(self._channel, TcpChannel) else hello
+    def _introduce(self) -> None:
+        with self.sending:
+            self._socket = connect(self._channel)
+            hello = self._hello()
+            if isinstance(self._channel, TcpChannel):
+                hello = {**hello, "secret": self._channel.secret}
+            self._socket.sendall(encode(hello))

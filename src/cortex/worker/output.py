@@ -4,10 +4,47 @@ import io
 import os
 import sys
 import time
-from typing import Final
+from threading import get_ident
+from typing import BinaryIO, Final
 
 _FLUSH_AFTER_NS: Final = 20_000_000
 _SECOND_NS: Final = 1_000_000_000
+_LONG_LINE_CHARACTERS: Final = 4096
+"""A longer one does not wait for its end."""
+
+
+class _Lines(io.TextIOWrapper):
+    """Text of several threads in whole lines: `print` writes what it is given and the line's end one by one.
+
+    What a thread has begun waits for the end of its line, or until that thread flushes.
+    """
+
+    def __init__(self, buffer: BinaryIO) -> None:
+        super().__init__(buffer, "utf-8", "backslashreplace", line_buffering=True, write_through=True)
+        self._begun: dict[int, str] = {}
+
+    def write(self, text: str, /) -> int:
+        """See io.TextIOBase."""
+        lines, end, rest = (self._begun.pop(get_ident(), "") + text).rpartition("\n")
+        if len(rest) > _LONG_LINE_CHARACTERS:
+            lines, end, rest = lines + end + rest, "", ""
+        if rest:
+            self._begun[get_ident()] = rest
+        if lines or end:
+            super().write(lines + end)
+        return len(text)
+
+    def flush(self) -> None:
+        """See io.IOBase."""
+        if begun := self._begun.pop(get_ident(), ""):
+            super().write(begun)
+        super().flush()
+
+    def flush_all(self) -> None:
+        """Send out what threads have begun that may be gone, too."""
+        for thread in list(self._begun):
+            super().write(self._begun.pop(thread, ""))
+        super().flush()
 
 
 class Output:
@@ -19,9 +56,7 @@ class Output:
 
     def __init__(self) -> None:
         self._buffer = io.BufferedWriter(io.FileIO(1, "w", closefd=False), 64 * 1024)
-        self._text = io.TextIOWrapper(
-            self._buffer, "utf-8", "backslashreplace", line_buffering=True, write_through=True
-        )
+        self._text = _Lines(self._buffer)
         self._flushed_at_ns = 0
         self._second_at_ns = 0
         self._stamp = ""
@@ -57,6 +92,7 @@ class Output:
     def close(self) -> None:
         """Send out what is left and let go of the pipe, so that its reader knows that no more will come."""
         self.flush()
+        self._text.flush_all()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)

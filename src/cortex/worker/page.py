@@ -1,11 +1,23 @@
-"""The page of a Worker, as its supervisor writes and reads it (domain.batch.Page says what is on it)."""
+"""The page of a Worker, as it and its supervisor write and read it (domain.batch.Page says what is on it)."""
 
+import mmap
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
+from cortex.domain.batch import Page
+
 _WORD_BYTES: Final = 8
+
+
+def map_words(page: Path) -> "memoryview[int]":
+    """Give the words of a page, for the Worker whose page it is. Raises OSError."""
+    file = os.open(page, os.O_RDWR)
+    try:
+        return memoryview(mmap.mmap(file, Page.SIZE)).cast("Q")
+    finally:
+        os.close(file)
 
 
 def write_word(page: Path, word: int, value: int) -> None:

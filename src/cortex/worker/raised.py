@@ -6,12 +6,16 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
+from cortex.domain.errors import InvalidPredictor
+
 _OWN_CODE: Final = (str(Path(__file__).parent.parent), "<frozen ")
 _LINE_LENGTH: Final = 200
 
 
 def show(error: BaseException) -> str:
     """Show where the user's code raised, without the frames of ours that led there."""
+    if isinstance(error, InvalidPredictor):  # it is ours: what it says is all there is
+        return summarize(error)
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
         frames = frames.tb_next
@@ -19,7 +23,9 @@ def show(error: BaseException) -> str:
 
 
 def summarize(error: BaseException) -> str:
-    """Give type and message."""
+    """Give type and message; of what we have found wrong ourselves, the message."""
+    if isinstance(error, InvalidPredictor):
+        return str(error)
     return "".join(traceback.format_exception_only(error)).strip()
 
 

@@ -22,7 +22,7 @@ from cortex.domain.frame import Frame
 from cortex.domain.silence import BEAT_SECONDS
 from cortex.worker.blank import Blank
 from cortex.worker.child import Child, spawn
-from cortex.worker.joblog import BoundedLog
+from cortex.worker.joblog import open_log
 from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
 from cortex.worker.memory import MemoryLimits, memory_limits
 from cortex.worker.reports import RECONNECT_SECONDS, Reports
@@ -166,8 +166,8 @@ class Supervisor(Workers):
 
     def _hello(self) -> Frame:
         children = [child.describe() for child in self._children.values()]
-        who = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid(), "beats": True}
-        return {**who, "workers": children}
+        who = {"type": "hello", "role": "supervisor", "supervisor": self.name, "pid": os.getpid()}
+        return {**who, "beats": True, "serves": True, "workers": children}
 
     def _obey(self, frame: Frame) -> None:
         kind = frame["type"]
@@ -198,7 +198,7 @@ class Supervisor(Workers):
         self._accept(frame)
         worker = frame["order"]["worker"]
         try:
-            log = BoundedLog(Path(frame["log"]), frame["log_limit_bytes"])
+            log = open_log(Path(frame["log"]), frame["log_limit_bytes"], rotates=frame.get("log_rotates", False))
         except OSError as error:
             self._reports.tell(
                 {"type": "exited", "worker": worker, "exit_status": 127, "error": f"could not start: {error}"}

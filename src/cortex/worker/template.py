@@ -25,6 +25,7 @@ from typing import Any, Final, NoReturn
 
 from cortex.domain.frame import Frame, FrameReader, encode
 from cortex.predictor import load
+from cortex.predictor.models import import_library
 from cortex.worker.kernel import can_fork, die_with_parent, join_group, name_process
 from cortex.worker.life import end_with, enter_project, live
 from cortex.worker.output import Output
@@ -90,9 +91,13 @@ def _import(setup: dict[str, Any]) -> PredictorClass | None:
     """
     try:
         enter_project(setup["project"], setup["python_path"])
-        return load(setup["predictor_path"])
+        predictor_type = setup.get("predictor_type", "python")  # whoever has outlived an earlier version says none
+        predictor_class = load(setup["predictor_path"], predictor_type)
+        import_library(predictor_type)
     except BaseException:
         return None
+    else:
+        return predictor_class
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

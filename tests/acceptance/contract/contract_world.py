@@ -18,6 +18,19 @@ class PythonPredictor:
 """
 
 
+REALTIME = """\
+class PythonPredictor:
+    def __init__(self, config):
+        self.name = config.get("name")
+
+    def predict(self, payload):
+        if payload == "raise":
+            raise ValueError("as asked")
+        print("asked for", payload)
+        return {"name": self.name, "payload": payload}
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtOperator:
     """A user whose default environment is the operator of these tests."""

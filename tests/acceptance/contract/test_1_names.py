@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from contract_world import ECHO, AtOperator, files_of
+from contract_world import ECHO, REALTIME, AtOperator, files_of
 from shell import TIMEOUT_SECONDS, User
 
 import cortex
@@ -112,6 +112,34 @@ def test_the_kinds_are_known_and_one_without_is_a_realtime_api(at_operator: AtOp
 
     assert f"x ({kind or 'RealtimeAPI'})" in said.err + said.out
     assert "got `" not in said.err
+
+
+def test_realtime_apis_answer_at_once_and_a_splitter_leads_to_them(at_operator: AtOperator) -> None:
+    """Command `cortex`; Python import `cortex` …: a RealtimeAPI, one without a kind, and a TrafficSplitter."""
+    at_operator.user.write("predictor.py", REALTIME)
+    of_name = "predictor: {type: python, path: predictor.py, config: {name: NAME}}"
+    at_operator.user.write(
+        "kinds.yaml",
+        f"- name: first\n  kind: RealtimeAPI\n  {of_name.replace('NAME', 'a')}\n"
+        f"- name: second\n  {of_name.replace('NAME', 'b')}\n"
+        "- name: both\n  kind: TrafficSplitter\n  apis: [{name: first, weight: 50}, {name: second, weight: 50}]\n",
+    )
+
+    created = at_operator.out("deploy", "kinds.yaml")
+    answers = [json.loads(at_operator.cortex("predict", name, "-", stdin="[1]").out) for name in ("first", "second")]
+    split = {json.loads(at_operator.cortex("predict", "both", "-", stdin="1").out)["name"] for _ in range(20)}
+    in_use = at_operator.cortex("delete", "first")
+    tables = at_operator.out("get")
+    for name in ("both", "first", "second"):
+        at_operator.out("delete", name)
+
+    assert "created first (RealtimeAPI)\ncreated second (RealtimeAPI)\ncreated both (TrafficSplitter)\n" == created
+    assert [{"name": "a", "payload": [1]}, {"name": "b", "payload": [1]}] == answers
+    assert {"a", "b"} == split  # by chance: all to one happens once in half a million times
+    assert (1, "") == (in_use.code, in_use.out)
+    assert "`both`" in in_use.err
+    assert "realtime api   status" in tables
+    assert "traffic splitter   apis " in tables
 
 
 def test_an_environment_is_a_name_for_an_address(user: User, operator: OperatorProcess) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from contract_world import ECHO, Gate, files_of, submit
+from contract_world import ECHO, REALTIME, Gate, files_of, submit
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
 from s3_server import S3
@@ -141,6 +141,22 @@ def test_an_endpoint_shows_its_jobs_newest_first(operator: OperatorProcess) -> N
 
     assert f"{operator.address}/listed" == body["endpoint"]
     assert jobs[::-1] == [job["job_id"] for job in body["jobs"]]
+
+
+def test_the_endpoint_of_a_realtime_api_shows_a_summary(operator: OperatorProcess) -> None:
+    """`GET <endpoint>` | the API's endpoint …: a RealtimeAPI: a JSON summary."""
+    operator.deploy_realtime(REALTIME, name="summary")
+    codes = [operator.http.post("/summary", json=payload).status_code for payload in (1, "raise")]
+    bad = operator.http.post("/summary", content="{", headers={"Content-Type": "application/json"})
+
+    body = operator.http.get("/summary").json()
+    operator.http.delete("/_cortex/apis/summary")
+
+    assert [200, 500, 400] == [*codes, bad.status_code]
+    assert f"{operator.address}/summary" == body["endpoint"]
+    assert ("summary", "RealtimeAPI", "status_live") == (body["api_name"], body["kind"], body["status"]["status_code"])
+    stats = body["metrics"]["network_stats"]
+    assert (3, 1, 1, 1) == (stats["total"], stats["code_2xx"], stats["code_4xx"], stats["code_5xx"])
 
 
 def test_outputs_are_lines_as_far_as_the_job_is_and_can_be_followed(

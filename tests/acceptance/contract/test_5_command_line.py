@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from contract_world import AtOperator, Gate
+from contract_world import REALTIME, AtOperator, Gate
 from transcript import shows
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
@@ -71,6 +71,33 @@ def test_there_is_every_command(tutorial: AtOperator) -> None:
     assert [] == [words for words, expected in commands.items() if expected not in said[words]]
     for command in ("get -o json", "get tutorial -o json"):
         json.loads(said[tuple(command.split())])
+
+
+def test_predict_prints_the_answer_and_refresh_replaces_the_replicas(
+    tutorial: AtOperator, operator: OperatorProcess
+) -> None:
+    """`deploy [CONFIG]`, `get [API [JOB]] [-w/--watch] [-o json]` …: `predict API FILE`, `refresh API`."""
+    operator.deploy_realtime(REALTIME, name="asked")
+    tutorial.user.write("sample.json", '{"a": [1, 2.5]}')
+
+    answer = tutorial.out("predict", "asked", "sample.json")
+    refused = tutorial.cortex("predict", "asked", "-", stdin='"raise"')
+    refreshed = tutorial.out("refresh", "asked")
+    again = tutorial.out("predict", "asked", "sample.json")
+    shown = tutorial.out("get", "asked")
+    log = tutorial.out("logs", "asked", "--no-follow")
+    tutorial.out("delete", "asked")
+
+    assert {"name": None, "payload": {"a": [1, 2.5]}} == json.loads(answer)
+    assert answer == again
+    assert (1, "") == (refused.code, refused.out)
+    assert "error: `predict` raised ValueError" in refused.err
+    assert "as asked" not in refused.err
+    assert "updating asked (RealtimeAPI)\n" == refreshed
+    assert f"endpoint: {operator.address}/asked\n" in shown
+    assert f"example curl: curl {operator.address}/asked " in shown
+    assert "asked for {'a': [1, 2.5]}" in log
+    assert "ValueError: as asked" in log
 
 
 def test_results_are_bare_rows_as_far_as_the_job_is(

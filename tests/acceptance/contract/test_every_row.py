@@ -5,9 +5,6 @@ from contract_rows import CONTRACT, quotations, rows
 
 LATER = {
     # What the contract promises and this version does not have yet: the words, and the feature they come with.
-    "`RealtimeAPI`, `TrafficSplitter`": "APIs that answer at once, and what splits traffic between them",
-    "(a RealtimeAPI: a JSON summary)": "APIs that answer at once",
-    "`predict API FILE`, `refresh API`": "APIs that answer at once",
     "`{min, max}` where elastic": "elastic workers",
     "`/metrics`": "metrics; the path is kept free",
 }

@@ -1,20 +1,19 @@
 """What the operator knows of the Workers of a Job."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from cortex.domain.frame import Frame
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
-from cortex.engines.engine import Needs, WorkerOrder
-
-_STALLED_AFTER_NS: Final = 10 * 60 * 10**9
-"""A Worker that has waited so long for a place is called stalled."""
+from cortex.engines.engine import STALLED_AFTER_NS, Needs, WorkerOrder
+from cortex.predictor.models import LocalModel
+from cortex.storage.files import write_whole
 
 
 class Connection(Protocol):
@@ -40,6 +39,8 @@ class WorkerSetup:
     env: Mapping[str, str]  # variables that it may not
     places: int  # how many of them the machine has room for
     needs: Needs = field(default_factory=Needs)
+    predictor_type: str = "python"
+    models: Sequence[LocalModel] = ()
 
     def write(self, folder: JobFolder) -> None:
         """Leave in the Job's folder what may be large: each Worker reads it there, perhaps at this moment."""
@@ -48,14 +49,14 @@ class WorkerSetup:
             "job_spec": self.job_spec,
             "policy": self.policy,
             "names_batches": self.names_batches,
+            "predictor_type": self.predictor_type,
+            "models": [model.write() for model in self.models],
         }
         text = json.dumps(setup)
         with suppress(OSError, UnicodeDecodeError):
             if folder.setup.read_text(encoding="utf-8") == text:  # an earlier operator has written it
                 return
-        new = folder.setup.with_suffix(".new")
-        new.write_text(text, encoding="utf-8")
-        new.replace(folder.setup)
+        write_whole(folder.setup, text)
 
     def order(self, worker: str, job: Job, folder: JobFolder) -> WorkerOrder:
         """Make the order for one Worker."""
@@ -67,6 +68,7 @@ class WorkerSetup:
             python=self.python,
             project=self.project,
             predictor_path=self.predictor_path,
+            predictor_type=self.predictor_type,
             python_path=self.python_path,
             inherited=self.inherited,
             env=self.env,
@@ -117,5 +119,5 @@ def count_waiting(since_ns: Mapping[int, int], *, now_ns: int) -> tuple[int, int
 
     They are given by since when how many wait: a Job may ask for thousands of millions.
     """
-    stalled = sum(count for since, count in since_ns.items() if now_ns - since >= _STALLED_AFTER_NS)
+    stalled = sum(count for since, count in since_ns.items() if now_ns - since >= STALLED_AFTER_NS)
     return sum(since_ns.values()) - stalled, stalled

@@ -1,11 +1,9 @@
 """While a Job is being enqueued, what its Workers will be started from can be made ready."""
 
-from pathlib import Path
-
-from cortex.domain.errors import EnvironmentFailed
+from cortex.domain.errors import CortexError
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
-from cortex.operator.preparation import Preparation
+from cortex.operator.preparation import Preparation, Prepared
 from cortex.operator.run.surroundings import Surroundings
 
 
@@ -15,8 +13,8 @@ def warm_up(job: Job, folder: JobFolder, around: Surroundings, preparation: Prep
     if version is None:
         return
 
-    def done(outcome: Path | EnvironmentFailed) -> None:
-        if isinstance(outcome, Path):  # else the Job itself will meet it, and tell
+    def done(outcome: Prepared | CortexError) -> None:
+        if isinstance(outcome, Prepared):  # else the Job itself will meet it, and tell
             setup = preparation.setup(version, outcome, job)
             around.engine.warm_up(setup.order(job.id, job, folder), min(job.workers, setup.places))
 

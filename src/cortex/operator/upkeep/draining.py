@@ -6,6 +6,7 @@ from typing import Final
 
 from cortex.domain.errors import OperatorStopping
 from cortex.operator.jobs import Jobs
+from cortex.serving.serving import Serving
 
 HOOK_SECONDS: Final = 30.0
 """A hook is not run again, so it has at least so long."""
@@ -18,12 +19,14 @@ class Waiting:
     batches: int
     hooks: int
     seconds: float  # at most
+    requests: int = 0
 
     def __str__(self) -> str:
         """As users read it, to follow the words "waiting for"."""
         batches = [f"{self.batches} {'batch' if self.batches == 1 else 'batches'}"] if self.batches else []
         hooks = [f"{self.hooks} `on_job_complete`"] if self.hooks else []
-        return f"{' and '.join([*batches, *hooks])} to end (at most {self.seconds:.0f}s)"
+        requests = [f"{self.requests} {'request' if self.requests == 1 else 'requests'}"] if self.requests else []
+        return f"{' and '.join([*requests, *batches, *hooks])} to end (at most {self.seconds:.0f}s)"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Draining:
     """See the module. All methods are called from the operator's thread."""
 
     jobs: Jobs
+    serving: Serving
     grace_seconds: float
     monotonic: Callable[[], float]
     _began_at: float | None = None
@@ -40,6 +44,7 @@ class Draining:
         """Hand out nothing more, and take back what has not begun."""
         self._began_at = self.monotonic()
         self.jobs.drain()
+        self.serving.drain()
 
     def cut_short(self) -> None:
         """Wait no longer."""
@@ -70,13 +75,21 @@ class Draining:
             return None
         hooks = sum(run.is_in_hook for run in self.jobs.runs.values())
         batches = sum(len(run.dispatch.leases()) for run in self.jobs.runs.values())
+        requests = self.serving.in_flight
         patience = max(self.grace_seconds, HOOK_SECONDS) if hooks else self.grace_seconds
         seconds = self._began_at + patience - self.monotonic()
-        return Waiting(batches=batches, hooks=hooks, seconds=seconds) if (hooks or batches) and seconds > 0 else None
+        if seconds <= 0 or not (hooks or batches or requests):
+            return None
+        return Waiting(batches=batches, hooks=hooks, requests=requests, seconds=seconds)
 
     def describe(self) -> Mapping[str, int | float] | None:
         """Describe what is waited for, in the words of the HTTP API; None unless this operator is about to end."""
         if self._began_at is None:
             return None
         waiting = self.waiting or Waiting(batches=0, hooks=0, seconds=0)
-        return {"batches": waiting.batches, "hooks": waiting.hooks, "seconds_left": round(waiting.seconds, 1)}
+        return {
+            "batches": waiting.batches,
+            "hooks": waiting.hooks,
+            "requests": waiting.requests,
+            "seconds_left": round(waiting.seconds, 1),
+        }

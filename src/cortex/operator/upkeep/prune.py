@@ -1,4 +1,4 @@
-"""Removes what is not needed any more, on request: ended Jobs, environments, projects, uploads.
+"""Removes what is not needed any more, on request: ended Jobs, environments, models, projects, uploads.
 
 Nothing that is in use is touched: Jobs in progress, Jobs that somebody holds, environments that are being built, that
 a Job in progress needs or that a process runs from. What is used after it was found to be removable stays, too.
@@ -13,10 +13,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol, TypeVar
 
+from cortex.domain.layout import JobFolder
 from cortex.domain.retention import KeepJobs
 from cortex.engines.process_table import commands_below
+from cortex.fetching.stock import FetchedModel, ModelStock
 from cortex.operator.deployments import Deployments
 from cortex.operator.upkeep.retention import SLICE
+from cortex.operator.upkeep.unneeded_models import unneeded_models
 from cortex.storage.files import remove_at_once, remove_folders
 from cortex.storage.ledger import Ledger, Version
 from cortex.storage.uploads import Uploads
@@ -36,6 +39,7 @@ class Kind(StrEnum):
     JOBS = "jobs"
     PROJECTS = "projects"
     UPLOADS = "uploads"
+    MODELS = "models"  # that were fetched
     ENVIRONMENTS = "environments"
     PACKAGES = "packages"  # that were downloaded for environments
 
@@ -66,7 +70,7 @@ class Wanted:
     """What is to be removed."""
 
     jobs: KeepJobs = field(default_factory=KeepJobs)  # the ended ones that are not to be kept
-    all_environments: bool = False  # also those that a version needs, and all downloaded packages
+    all_environments: bool = False  # also those that a version needs, with its models, and all downloaded packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,7 @@ class Found:
     jobs: Mapping[str, Usage]
     projects: Mapping[Path, Usage]
     uploads: Mapping[str, Usage]
+    models: Mapping[FetchedModel, Usage]
     environments: Mapping[str, Usage]
     environments_used_ns: Mapping[str, int]
     packages: Mapping[Path, Usage]
@@ -100,6 +105,8 @@ class Prune:
     deployments: Deployments
     uploads: Uploads
     stock: EnvironmentStock
+    models: ModelStock
+    apis: Path  # the folder of what RealtimeAPIs have
     key: Callable[[Version], str | None]  # of a version's environment; from any thread
     now_ns: Callable[[], int]
     is_held: Callable[[str], bool]  # a Job whose folder somebody needs for a moment longer
@@ -119,14 +126,17 @@ class Prune:
         used_ns = self.stock.last_used_ns()
         projects = self.deployments.unneeded({version.project_id for version in needed})
         running = self._versions_in_progress()
+        setups = [JobFolder(self.root / job.id).setup for job in self.ledger.jobs_in_progress()]
 
         def measured() -> Found:
-            keys = set(filter(None, map(self.key, running if wanted.all_environments else [*needed, *running])))
-            idle = self.idle_environments(set(used_ns) - keys)
+            versions = running if wanted.all_environments else [*needed, *running]
+            idle = self.idle_environments(set(used_ns) - set(filter(None, map(self.key, versions))))
+            models = unneeded_models(self.models, versions, [*setups, *self.apis.glob("*/*/setup.json")])
             return Found(
                 jobs={job: measure(self.root / job) for job in jobs},
                 projects={path: measure(path) for path in projects},
                 uploads={upload: measure(self.uploads.root / upload) for upload in stale},
+                models={model: measure(self.models.root / model.key) for model in models},
                 environments={key: measure(self.stock.homes / key) for key in sorted(idle)},
                 environments_used_ns=used_ns,
                 packages={
@@ -162,6 +172,13 @@ class Prune:
         await asyncio.to_thread(remove_folders, [trash[key] for key in removed])
         return removed
 
+    async def remove_models(self, models: Iterable[FetchedModel]) -> list[FetchedModel]:
+        """Remove fetched models; give which: not those that were asked for since they were found."""
+        trash = {model: self.trash / token_hex(8) for model in models}
+        removed = [model for model, destination in trash.items() if self.models.take_away(model, destination)]
+        await asyncio.to_thread(remove_folders, [trash[model] for model in removed])
+        return removed
+
     async def remove_packages(self) -> bool:
         """Remove the downloaded packages, unless an environment is being built; tell whether they are gone."""
         trash = self.trash / token_hex(8)
@@ -180,6 +197,7 @@ class Prune:
         uploads = [upload for upload in found.uploads if upload in still_stale]
         for upload in uploads:
             await asyncio.to_thread(self.uploads.remove, upload)
+        models = await self.remove_models(found.models)
         used_ns = {key: found.environments_used_ns[key] for key in found.environments}
         environments = await self.remove_environments(used_ns)
         are_packages_gone = bool(found.packages) and await self.remove_packages()
@@ -187,6 +205,7 @@ class Prune:
             jobs=_some(found.jobs, jobs),
             projects=_some(found.projects, projects),
             uploads=_some(found.uploads, uploads),
+            models=_some(found.models, models),
             environments=_some(found.environments, environments),
             environments_used_ns={},
             packages=found.packages if are_packages_gone else {},
@@ -208,8 +227,10 @@ class Prune:
         return job is not None and job.is_final and not self.is_held(job_id)
 
     def _versions_in_progress(self) -> list[Version]:
+        """Give those of Jobs in progress, and of RealtimeAPIs: a request may need these at any moment."""
         ids = {job.api_id for job in self.ledger.jobs_in_progress()}
-        return [version for api_id in ids if (version := self.ledger.version(api_id)) is not None]
+        versions = [version for api_id in ids if (version := self.ledger.version(api_id)) is not None]
+        return [*versions, *(version for version in self.deployments.all() if version.kind == "RealtimeAPI")]
 
 
 def tell(found: Found) -> list[Removed]:
@@ -218,6 +239,7 @@ def tell(found: Found) -> list[Removed]:
         Kind.JOBS: list(found.jobs.values()),
         Kind.PROJECTS: list(found.projects.values()),
         Kind.UPLOADS: list(found.uploads.values()),
+        Kind.MODELS: list(found.models.values()),
         Kind.ENVIRONMENTS: list(found.environments.values()),
         Kind.PACKAGES: list(found.packages.values()),
     }
