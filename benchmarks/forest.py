@@ -1,4 +1,4 @@
-"""The scikit-learn predictor of W2, W4 and W8 in the service, and the same in bare Python.
+"""The scikit-learn predictor of W2, W4, W8 and W10 in the service, and the same in bare Python.
 
 Its environment has scikit-learn from a requirements.txt, and is built before any clock starts.
 """

@@ -22,6 +22,9 @@ PACKAGES = (
     "msgspec",
     "uvicorn",
     "starlette",
+    "httptools",
+    "uvloop",
+    "bentoml",
 )
 
 

@@ -22,8 +22,8 @@ STOP_SECONDS = 20
 LoadRun = Callable[[Load], float]
 
 
-class Peer(ABC):
-    """Something that runs a function over batches in two processes."""
+class Installed:
+    """Something that is here, or is not."""
 
     name: str
     needs: Sequence[str] = ()
@@ -34,9 +34,24 @@ class Peer(ABC):
         lacking = [name for name in self.needs if importlib.util.find_spec(name) is None]
         return f"{', '.join(lacking)} is not installed" if lacking else ""
 
+
+class Peer(Installed, ABC):
+    """Something that runs a function over batches in two processes."""
+
     @abstractmethod
     def running(self, task: str, folder: Path) -> AbstractContextManager[LoadRun]:
         """Start and warm it for a task of `benchmarks.work`; give what runs a load and tells the seconds it took."""
+
+
+class Server(Installed, ABC):
+    """Something that answers requests with what a function says to their JSON."""
+
+    requests: int
+    """How many it is sent in a turn: a few seconds of them."""
+
+    @abstractmethod
+    def running(self, processes: int, folder: Path) -> AbstractContextManager[str]:
+        """Start so many processes that call `benchmarks.empty.predict`; give the URL to which JSON is sent."""
 
 
 def batches_of(task: str, load: Load) -> Iterable[Any]:

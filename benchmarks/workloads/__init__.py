@@ -5,7 +5,18 @@ from typing import Final
 
 from benchmarks.options import Options
 from benchmarks.report import Report
-from benchmarks.workloads import w1_dispatch, w2_model, w3_lines, w4_latency, w5_results, w6_growth, w7_http, w8_start
+from benchmarks.workloads import (
+    w1_dispatch,
+    w2_model,
+    w3_lines,
+    w4_latency,
+    w5_results,
+    w6_growth,
+    w7_http,
+    w8_start,
+    w9_realtime,
+    w10_from_zero,
+)
 
 WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "W1": w1_dispatch.run,
@@ -16,4 +27,6 @@ WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "W6": w6_growth.run,
     "W7": w7_http.run,
     "W8": w8_start.run,
+    "W9": w9_realtime.run,
+    "W10": w10_from_zero.run,
 }

@@ -4,15 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_workload_without_peers_runs_the_real_service(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [5, 9])
+def test_a_workload_without_peers_runs_the_real_service(number: int, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "benchmarks", "W5", "--quick", "--rounds", "1", "--peers", "", "--json", figures]
+    options = ["--quick", "--rounds", "1", "--peers", "", "--json", figures]
+    command = [sys.executable, "-m", "benchmarks", f"W{number}", *options]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert "" == done.stderr
     assert "failed:" not in done.stdout, done.stdout
-    assert '"number": 5' in figures.read_text()
+    assert f'"number": {number}' in figures.read_text()

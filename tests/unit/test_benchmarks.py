@@ -1,12 +1,16 @@
 """The benchmarks say what is so: how ratios, bounds and verdicts are taken."""
 
+import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.greedy import greedy_seconds
+from benchmarks.http_rate import Endpoint
 from benchmarks.ideal import slept
 from benchmarks.load import large_lines, small_lines
 from benchmarks.peers.peer import WARM_BATCHES, warm
@@ -98,3 +102,48 @@ def test_the_large_lines_are_a_hundred_bytes_each(tmp_path: Path) -> None:
 
     assert 2000 == load.path.read_bytes().count(b"\n")
     assert 100 == pytest.approx(load.path.stat().st_size / 2000, rel=0.2)
+
+
+@contextmanager
+def answering(*answers: bytes, is_chunked: bool) -> Iterator[str]:
+    """Serve these answers, one after the other, and the last one again and again; give the URL."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(200)
+            if is_chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+                answer = b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer)
+            else:
+                self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/predict"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_the_load_counts_as_many_answers_as_were_asked_for(is_chunked: bool) -> None:
+    with answering(json.dumps([1]).encode(), is_chunked=is_chunked) as url:
+        rate = Endpoint.find(url, {"a": 1}, [1]).measure(50, connections=4)
+
+    assert 50 == len(rate.times)
+
+
+def test_an_answer_that_is_not_the_expected_one_is_no_figure() -> None:
+    with answering(b"[1]", b"[2, 3]", is_chunked=False) as url, pytest.raises(RuntimeError, match=r"\[2, 3\]"):
+        Endpoint.find(url, {"a": 1}, [1]).measure(5, connections=1)
