@@ -38,6 +38,11 @@ class Story:
     def __post_init__(self) -> None:
         self.line = Line(now_ns=lambda: self.at_ns, load=InFlight(0))
 
+    @property
+    def until_ns(self) -> int:
+        """Until when what came has taken too long."""
+        return self.at_ns - LIMIT_NS
+
     def call(self) -> int:
         number = self.sent
         self.sent += 1
@@ -200,10 +205,10 @@ def test_a_call_that_takes_too_long_is_refused_and_its_answer_is_dropped() -> No
     running, waiting = story.call(), story.call()
     story.at_ns = LIMIT_NS
 
-    story.line.expire(LIMIT_NS, lambda: RequestTimedOut())
+    story.line.expire(story.until_ns, lambda: RequestTimedOut())
 
     assert ([504], [504]) == (story.statuses(running), story.statuses(waiting))
-    assert {"a": True} == story.line.late(LIMIT_NS)
+    assert {"a": True} == story.line.late(story.until_ns)
     assert 1 == story.line.in_flight
     story.answer("a")
     assert [504] == story.statuses(running)
@@ -215,16 +220,16 @@ def test_what_is_due_next_is_the_oldest_call_and_then_the_longest_predict() -> N
     story.call()
     story.at_ns = SECOND_NS
     story.join("a")
-    assert LIMIT_NS == story.line.next_late_ns(LIMIT_NS)
+    assert 0 == story.line.first_after(story.until_ns)
 
     story.at_ns = LIMIT_NS
-    story.line.expire(LIMIT_NS, lambda: RequestTimedOut())
+    story.line.expire(story.until_ns, lambda: RequestTimedOut())
 
-    assert SECOND_NS + LIMIT_NS == story.line.next_late_ns(LIMIT_NS)
-    assert {} == story.line.late(LIMIT_NS)
+    assert SECOND_NS == story.line.first_after(story.until_ns)
+    assert {} == story.line.late(story.until_ns)
     story.at_ns = SECOND_NS + LIMIT_NS
-    assert {"a": True} == story.line.late(LIMIT_NS)
-    assert None is story.line.next_late_ns(LIMIT_NS)
+    assert {"a": True} == story.line.late(story.until_ns)
+    assert None is story.line.first_after(story.until_ns)
 
 
 def test_a_process_that_was_cut_off_goes_on_and_what_it_lost_is_refused() -> None:
@@ -313,7 +318,7 @@ class AnyStory(RuleBasedStateMachine):
     @rule(seconds=st.integers(0, 7))
     def time_passes(self, seconds: int) -> None:
         self.story.at_ns += seconds * SECOND_NS
-        self.story.line.expire(LIMIT_NS, lambda: RequestTimedOut())
+        self.story.line.expire(self.story.until_ns, lambda: RequestTimedOut())
 
     @rule()
     def refuse_waiting(self) -> None:

@@ -161,38 +161,35 @@ class Line:
 
     # How long they take
 
-    def expire(self, limit_ns: int, error: Callable[[], CortexError]) -> None:
-        """Answer those that came that long ago with an error. Those that wait wait no longer."""
+    def expire(self, until_ns: int, error: Callable[[], CortexError]) -> None:
+        """Answer those that came until then with an error. Those that wait wait no longer."""
         now_ns = self.now_ns()
-        late_ns = now_ns - limit_ns
         late = []
-        while self._waiting and self._waiting[0].came_at_ns <= late_ns:
+        while self._waiting and self._waiting[0].came_at_ns <= until_ns:
             late.append(self._waiting.popleft())
             self.load.ended(now_ns)
         for seat in self._seats.values():
             given = seat.given.values()
-            late += [call for call in given if not call.is_answered and call.came_at_ns <= late_ns]
+            late += [call for call in given if not call.is_answered and call.came_at_ns <= until_ns]
         for call in late:
             self._answer(call, refusal(error()), None)
 
-    def late(self, limit_ns: int) -> Mapping[str, bool]:
-        """Name the processes in which a predict takes longer than this; tell whether all that they run do."""
-        late_ns = self.now_ns() - limit_ns
+    def late(self, until_ns: int) -> Mapping[str, bool]:
+        """Name the processes in which a predict has begun until then; tell whether all that they run have."""
         found = {}
         for seat in self._seats.values():
-            is_late = [call.given_at_ns <= late_ns for call in seat.running()]
+            is_late = [call.given_at_ns <= until_ns for call in seat.running()]
             if any(is_late):
                 found[seat.name] = all(is_late)
         return found
 
-    def next_late_ns(self, limit_ns: int) -> int | None:
-        """Give when the next call will have taken this long, or the next predict; None where there is none to come."""
-        late_ns = self.now_ns() - limit_ns
+    def first_after(self, until_ns: int) -> int | None:
+        """Give when the first call that came, or predict that began, later than that did so; None where none did."""
         instants = [self._waiting[0].came_at_ns] if self._waiting else []
         for seat in self._seats.values():
             instants += [call.came_at_ns for call in seat.given.values() if not call.is_answered]
             instants += [call.given_at_ns for call in seat.running()]
-        return min((instant + limit_ns for instant in instants if instant > late_ns), default=None)
+        return min((instant for instant in instants if instant > until_ns), default=None)
 
     # Processes
 

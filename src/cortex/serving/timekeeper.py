@@ -43,12 +43,13 @@ class Timekeeper:
             self._cancel = None
         if self._limit_ns is None:
             return
-        self.line.expire(self._limit_ns, self._error)
-        for name, is_all in self.line.late(self._limit_ns).items():
+        until_ns = self.now_ns() - self._limit_ns  # of one moment: whose process is killed has been answered before
+        self.line.expire(until_ns, self._error)
+        for name, is_all in self.line.late(until_ns).items():
             self.replicas.condemn(name, is_idle_else=is_all)
-        due_at_ns = self.line.next_late_ns(self._limit_ns)
-        if due_at_ns is not None:
-            seconds = max(_SHORTEST_LOOK_SECONDS, (due_at_ns - self.now_ns()) / 1e9)
+        next_ns = self.line.first_after(until_ns)
+        if next_ns is not None:
+            seconds = max(_SHORTEST_LOOK_SECONDS, (next_ns + self._limit_ns - self.now_ns()) / 1e9)
             self._cancel = self.call_later(seconds, self.look)
 
     def _error(self) -> RequestTimedOut:
