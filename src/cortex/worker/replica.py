@@ -7,7 +7,7 @@ first of them that is free.
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cortex.domain.frame import Frame
 from cortex.domain.layout import JobFolder
@@ -19,6 +19,8 @@ from cortex.worker.page import map_words
 from cortex.worker.raised import show, summarize
 from cortex.worker.setup import construct_as_set_up, read_setup
 from cortex.worker.termination import Termination
+
+_WAIT_SECONDS: Final = 0.5
 
 
 class Replica:
@@ -66,7 +68,8 @@ class Replica:
         for _ in threads:
             answers.end()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():  # not without end: a signal that comes just before the wait is heard after it
+                thread.join(_WAIT_SECONDS)
 
     def _introduce(self, facts: Callable[[], Frame]) -> Link:
         """Tell the operator, and every later one, who this is, how its predictor has begun, and what it is at."""
