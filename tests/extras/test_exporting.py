@@ -174,7 +174,7 @@ def test_the_onnx_model_of_the_example_is_the_one_that_its_script_makes(librarie
 
     kept, made = (libraries.call(tmp_path, "onnx", name, IRISES) for name in ("kept.onnx", "model.onnx"))
     assert kept[0] == made[0] == [0, 1, 2]
-    np.testing.assert_allclose(kept[1], made[1], atol=1e-4)
+    np.testing.assert_allclose(kept[1], made[1], atol=5e-3)  # on another CPU the solver stops a little elsewhere
 
 
 @pytest.mark.timeout(2 * SLOW_SECONDS)
