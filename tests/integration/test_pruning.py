@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cortex.domain.batch import MAX_REQUEST_BYTES
+from crash_story import wait_until
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
 
 ECHO = """
@@ -166,21 +167,16 @@ def test_a_budget_keeps_the_data_directory_small(
     first = operator.submit(["x" * 1000] * 200)
     operator.wait(first)
     jobs = [first]
-
-    def is_first_gone() -> bool:
-        return operator.http.get(f"/api/{first}").status_code == 404
-
+    removed = f"job {first} was removed with its results"
     for _ in range(3):
         jobs.append(operator.submit(["x" * 1000] * 200))
         operator.wait(jobs[-1])
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not is_first_gone():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
+    wait_until(lambda: removed in operator.errors(), "the first job was removed")
+
+    assert 404 == operator.http.get(f"/api/{first}").status_code
     assert jobs[-1] in ids(operator)
     assert ["x" * 1000] * 200 == operator.rows(jobs[-1])
-    assert f"job {first} was removed with its results" in operator.stop()
 
 
 def test_a_budget_that_nothing_can_be_removed_for_refuses_new_work(
