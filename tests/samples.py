@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cortex.domain.job import Job, JobStatus
+from cortex.engines.engine import Program
 from cortex.operator.run.workers import WorkerSetup
 
 JOB = Job(
@@ -19,16 +20,13 @@ JOB = Job(
 )
 
 SETUP = WorkerSetup(
-    python=Path(),
-    project=Path(),
-    predictor_path="predictor.py",
-    python_path=None,
+    program=Program(
+        python=Path(), project=Path(), predictor_path="predictor.py", python_path=None, inherited={}, env={}
+    ),
     config={},
     job_spec={},
     policy={"attempts": 1, "no_retry": [], "isolate": False},
     names_batches=JOB.id,
-    inherited={},
-    env={},
     places=9,
 )
 

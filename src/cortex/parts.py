@@ -53,6 +53,7 @@ from cortex.premises import (
 )
 from cortex.serving.replica_order import ReplicaSetup
 from cortex.serving.serving import Serving
+from cortex.serving.surroundings import Surroundings
 from cortex.settings import Settings
 from cortex.storage.ledger import Version
 from cortex.storage.sqlite import SqliteLedger
@@ -188,15 +189,15 @@ def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> 
     deadlines = Deadlines(now_ns=time.time_ns, call_later=call_later, is_over=jobs.time_is_over)
     jobs.recorded = partial(_watch, jobs, retention, deadlines, forwarding)
 
-    serving = Serving(
-        root=data / "apis",
+    around_apis = Surroundings(
         now_ns=time.monotonic_ns,
         call_later=call_later,
         background=background,
         append_line=append_line,
         set_up=partial(_set_up, environments),
     )
-    jobs.engine = serving.engine = engine = ProcessEngine(
+    serving = Serving(root=data / "apis", around=around_apis)
+    jobs.engine = around_apis.engine = engine = ProcessEngine(
         channel=data / "channel.sock",
         log=data / "supervisor.log",
         log_limit_bytes=settings.log_limit_bytes,

@@ -42,7 +42,7 @@ def crew_of(workers: int, engine: Engine, folder: Path, *, places: int = 9) -> C
     job = replace(JOB, id="67160ace060e3bfa", workers=workers, status=JobStatus.RUNNING)
     crew = Crew(job=job, folder=JobFolder(folder), engine=engine)
     crew.folder.workers.mkdir(parents=True)
-    setup = replace(SETUP, places=places, needs=Needs(millicores=1000))
+    setup = replace(SETUP, places=places, program=replace(SETUP.program, needs=Needs(millicores=1000)))
     crew.equip(setup, now_ns=0)
     return crew
 

@@ -232,9 +232,9 @@ def test_each_process_of_a_replica_needs_its_share(world: World) -> None:
 
     setup = world.preparation.replica_setup(world.version(), Prepared(python=Path("/env/bin/python"), models=(model,)))
 
-    assert Needs(millicores=333, mem_bytes=34952533) == setup.needs
+    assert Needs(millicores=333, mem_bytes=34952533) == setup.program.needs
     assert ("onnx", 4, (model,), {"a": 1}) == (
-        setup.predictor_type,
+        setup.program.predictor_type,
         setup.threads_per_process,
         tuple(setup.models),
         setup.config,
@@ -243,15 +243,15 @@ def test_each_process_of_a_replica_needs_its_share(world: World) -> None:
         "NAME": "value",
         "CORTEX_OPERATOR_ENDPOINT": "http://operator",
         "CORTEX_API_NAME": "iris",
-    } == setup.env
+    } == setup.program.env
 
 
 def test_workers_inherit_no_key_and_send_nothing_of_a_library_to_its_maker(world: World) -> None:
     prepared = Prepared(python=Path("/env/bin/python"))
 
     inherited = [
-        world.preparation.setup(world.version(), prepared, JOB).inherited,
-        world.preparation.replica_setup(world.version(), prepared).inherited,
+        world.preparation.setup(world.version(), prepared, JOB).program.inherited,
+        world.preparation.replica_setup(world.version(), prepared).program.inherited,
     ]
 
     assert [{"PATH": "/env/bin:/bin", "ORT_DISABLE_TELEMETRY": "1"}] * 2 == inherited

@@ -12,7 +12,7 @@ import pytest
 
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
-from cortex.engines.engine import Needs, WorkerOrder
+from cortex.engines.engine import Needs, Program, WorkerOrder
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
 from operator_process import TIMEOUT_SECONDS, children_running
@@ -94,13 +94,15 @@ def order(worker: str, folder: Path, needs: Needs | None = None) -> WorkerOrder:
         job_id=worker[0],
         folder=folder,
         log=folder / "log",
-        python=Path("python"),
-        project=folder,
-        predictor_path="predictor.py",
-        python_path=None,
-        inherited={},
-        env={},
-        needs=needs or Needs(),
+        program=Program(
+            python=Path("python"),
+            project=folder,
+            predictor_path="predictor.py",
+            python_path=None,
+            inherited={},
+            env={},
+            needs=needs or Needs(),
+        ),
     )
 
 

@@ -12,11 +12,12 @@ from cortex.domain.batch import Page
 from cortex.domain.ending import Exit
 from cortex.domain.errors import ApiOverloaded, CortexError, EnvironmentFailed, NotServing, OperatorStopping
 from cortex.domain.layout import ApiFolder
-from cortex.engines.engine import Needs, WorkerOrder
+from cortex.engines.engine import Needs, Program, WorkerOrder
 from cortex.serving.calls import Answer, Incoming
 from cortex.serving.release import Release, api_id_of
 from cortex.serving.replica_order import ReplicaSetup
 from cortex.serving.serving import Serving
+from cortex.serving.surroundings import Surroundings
 from cortex.storage.ledger import Version
 
 KILLED = Exit(status=-9)
@@ -121,15 +122,15 @@ class World:
 
     def next_operator(self) -> Serving:
         self.timers.clear()
-        serving = Serving(
-            root=self.root / "apis",
+        around = Surroundings(
             now_ns=lambda: self.at_ns,
             call_later=self.call_later,
             background=lambda work, then: [work(), then()].clear(),
             append_line=self.append,
             set_up=self.set_up,
         )
-        serving.engine = self.engine
+        around.engine = self.engine
+        serving = Serving(root=self.root / "apis", around=around)
         self.serving = serving
         return serving
 
@@ -150,18 +151,15 @@ class World:
 
     @property
     def setup(self) -> ReplicaSetup:
-        return ReplicaSetup(
+        program = Program(
             python=Path("python"),
             project=self.root,
             predictor_path="predictor.py",
             python_path=None,
-            predictor_type="python",
-            config={},
-            models=[],
-            threads_per_process=1,
             inherited={},
             env={},
         )
+        return ReplicaSetup(program=program, config={}, models=[], threads_per_process=1)
 
     def pass_(self, seconds: float) -> None:
         until_ns = self.at_ns + int(seconds * 1e9)
@@ -790,7 +788,7 @@ def test_what_a_process_had_not_begun_is_refused_at_once_where_no_other_can_be_s
 
 def test_an_api_that_is_deleted_while_its_environment_is_built_leaves_nothing(world: World) -> None:
     logs: list[Callable[[str], None]] = []
-    world.serving.set_up = lambda version, log, done: logs.append(log)
+    world.serving.around.set_up = lambda version, log, done: logs.append(log)
     world.serving.deployed(version())
     logs[0]("building")
     assert "building" in world.folder.log.read_text()
@@ -807,7 +805,7 @@ def test_a_process_that_comes_back_to_an_api_that_is_being_deleted_is_ended(worl
     world.engine.returning = True
     serving = world.next_operator()
     later: list[Callable[[], None]] = []
-    serving.background = lambda work, then: later.append(lambda: [work(), then()].clear())
+    serving.around.background = lambda work, then: later.append(lambda: [work(), then()].clear())
     serving.recover([version()])
     serving.remove("api", lambda: None)
 
@@ -978,7 +976,7 @@ def test_a_full_disk_when_an_api_is_deployed_does_not_keep_it_from_being_deploye
 
     with monkeypatch.context() as full:
         full.setattr(Path, "mkdir", refuse)
-        full.setattr(world.serving, "append_line", lambda log, line: None)
+        full.setattr(world.serving.around, "append_line", lambda log, line: None)
         world.serving.deployed(version())
         assert "status_error" == world.described["status_code"]
     world.pass_(1.0)

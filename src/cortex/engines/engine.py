@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cortex.domain.ending import Exit
+from cortex.domain.frame import Frame
 
 STALLED_AFTER_NS: Final = 10 * 60 * 10**9
 """Who has waited so long for a place is called stalled."""
@@ -21,6 +22,20 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What the Workers of one Job, or the processes of an API's replicas, all run."""
+
+    python: Path  # the interpreter
+    project: Path
+    predictor_path: str
+    python_path: str | None
+    inherited: Mapping[str, str]  # variables that the project's .env may replace
+    env: Mapping[str, str]  # variables that it may not
+    needs: Needs = field(default_factory=Needs)  # of each of them
+    predictor_type: str = "python"  # or onnx, or tensorflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOrder:
     """All that is needed to start one Worker."""
 
@@ -28,16 +43,16 @@ class WorkerOrder:
     job_id: str
     folder: Path  # of the Job
     log: Path
-    python: Path
-    project: Path
-    predictor_path: str
-    python_path: str | None
-    inherited: Mapping[str, str]  # variables that the project's .env may replace
-    env: Mapping[str, str]  # variables that it may not
-    needs: Needs = field(default_factory=Needs)
-    predictor_type: str = "python"
+    program: Program
     serves: bool = False  # it is a process of a replica, which answers requests, and not of a Job
     comes_first: bool = False  # its API is out of service without it
+
+
+class Connection(Protocol):
+    """A peer on the channel: a Worker, or a supervisor."""
+
+    def send(self, frame: Frame, data: bytes | None = None) -> None:
+        """Send it a frame, with what follows it; lost if it is gone."""
 
 
 class EngineListener(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import cortex.worker
 from cortex.domain.ending import Exit
@@ -21,7 +21,7 @@ from cortex.domain.frame import Frame
 from cortex.domain.silence import BEAT_SECONDS, Silence
 from cortex.domain.timing import Timer
 from cortex.engines.devices import VISIBLE_DEVICES
-from cortex.engines.engine import Engine, EngineListener, Needs, WorkerOrder
+from cortex.engines.engine import Connection, Engine, EngineListener, Needs, WorkerOrder
 from cortex.engines.place_frame import read_place, write_place
 from cortex.engines.places import Place, Places
 from cortex.engines.process_table import is_there, kill, process_started_at, supervisors_of
@@ -34,13 +34,6 @@ _KILL_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 20.0
 _LOOK_AGAIN_SECONDS: Final = 0.01
 _RETURN_SECONDS: Final = 5.0  # so long the supervisor of an earlier operator has to come back: it tries every 50 ms
-
-
-class Connection(Protocol):
-    """A peer on the channel."""
-
-    def send(self, frame: Frame) -> None:
-        """Send it a frame; lost if it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +103,9 @@ class ProcessEngine(Engine):
         """See Engine."""
         self._stay()
         self._workers[order.worker] = _Known(order=order)
-        self.places.order(order.worker, order.job_id, order.needs, lasts=order.serves, comes_first=order.comes_first)
+        self.places.order(
+            order.worker, order.job_id, order.program.needs, lasts=order.serves, comes_first=order.comes_first
+        )
         self._fill_places()
 
     def _fill_places(self) -> None:
@@ -128,9 +123,9 @@ class ProcessEngine(Engine):
 
     def warm_up(self, order: WorkerOrder, count: int) -> None:
         """See Engine: the supervisor, a Template, and blanks. What is on a GPU would not survive the fork."""
-        if self.keep_warm_seconds == 0 or self._missing or order.needs.gpus:
+        if self.keep_warm_seconds == 0 or self._missing or order.program.needs.gpus:
             return
-        place = Place(worker=order.worker, job_id=order.job_id, needs=order.needs, devices=())
+        place = Place(worker=order.worker, job_id=order.job_id, needs=order.program.needs, devices=())
         self._to_warm_up = {**self._start_frame(order, place), "type": "warm_up", "count": count}
         if supervisor := self._newest():
             self._send_warm_up(supervisor)
@@ -360,7 +355,8 @@ class ProcessEngine(Engine):
             supervisor.send(self._start_frame(known.order, place))
 
     def _start_frame(self, order: WorkerOrder, place: Place) -> Frame:
-        env = dict(order.env)
+        program = order.program
+        env = dict(program.env)
         if self.places.devices:  # a Worker that has no GPU of its own must not find those of others
             env[VISIBLE_DEVICES] = ",".join(place.devices)
         what: dict[str, Any] = {
@@ -368,17 +364,17 @@ class ProcessEngine(Engine):
             "job_id": order.job_id,
             "folder": str(order.folder),
             "channel": str(self.channel),
-            "project": str(order.project),
-            "predictor_path": order.predictor_path,
-            "predictor_type": order.predictor_type,
-            "python_path": order.python_path,
+            "project": str(program.project),
+            "predictor_path": program.predictor_path,
+            "predictor_type": program.predictor_type,
+            "python_path": program.python_path,
             "serves": order.serves,
             "env": env,
         }
         return {
             "type": "start",
-            "python": str(order.python),
-            "env": {**order.inherited, **env},
+            "python": str(program.python),
+            "env": {**program.inherited, **env},
             "log": str(order.log),
             "log_limit_bytes": self.log_limit_bytes,
             "log_rotates": order.serves,  # that of an API has no end

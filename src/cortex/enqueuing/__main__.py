@@ -10,6 +10,7 @@ from cortex.domain.layout import JobFolder
 from cortex.enqueuing.enqueue import enqueue
 from cortex.enqueuing.events import WORDS, EnqueuingFailed, Event, Refused, Request
 from cortex.enqueuing.look import check, list_all
+from cortex.files.fence import read_allowed
 from cortex.files.patience import SOMEBODY_WAITS
 from cortex.files.places import AllFiles
 
@@ -30,17 +31,17 @@ def _failed(action: str, reason: str) -> Event:
 
 
 def _check(request: Request, tell: _Tell) -> None:
-    check(AllFiles(allowed=_allowed(request), patience=SOMEBODY_WAITS), request.source, tell)
+    check(AllFiles(allowed=read_allowed(request.allowed), patience=SOMEBODY_WAITS), request.source, tell)
 
 
 def _list(request: Request, tell: _Tell) -> None:
-    list_all(AllFiles(allowed=_allowed(request), patience=SOMEBODY_WAITS), request.source, tell)
+    list_all(AllFiles(allowed=read_allowed(request.allowed), patience=SOMEBODY_WAITS), request.source, tell)
 
 
 def _enqueue(request: Request, tell: _Tell) -> None:
     if request.folder is None:
         raise ValueError("the folder of the job is missing")
-    files, folder = AllFiles(allowed=_allowed(request)), JobFolder(Path(request.folder))
+    files, folder = AllFiles(allowed=read_allowed(request.allowed)), JobFolder(Path(request.folder))
     folder.root.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder.root):
         enqueue(
@@ -52,10 +53,6 @@ def _enqueue(request: Request, tell: _Tell) -> None:
             segment_bytes=request.segment_bytes,
             in_place_from_bytes=request.in_place_from_bytes,
         )
-
-
-def _allowed(request: Request) -> tuple[Path, ...] | None:
-    return None if request.allowed is None else tuple(map(Path, request.allowed))
 
 
 if __name__ == "__main__":

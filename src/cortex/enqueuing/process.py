@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,12 +28,10 @@ from cortex.enqueuing.events import (
     Resume,
     SegmentCut,
 )
+from cortex.files.fence import Allowed, write_allowed
 from cortex.files.places import imports_for
 
 _MAX_RESTARTS: Final = 3
-
-Allowed = Sequence[Path] | None
-"""The folders whose files may be read; None for all."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +138,7 @@ def _scheme(path: str) -> str:
 
 
 def _request(source: FileSource, allowed: Allowed) -> Request:
-    return Request(source=source, allowed=None if allowed is None else [os.fspath(path) for path in allowed])
+    return Request(source=source, allowed=write_allowed(allowed))
 
 
 def _given_up(death: ChildDied, deaths: int, log: Path) -> EnqueuingFailed:

@@ -13,6 +13,7 @@ from cortex.exporting.events import WORDS, Ended, Event, Refused, Request, Verif
 from cortex.exporting.look import check
 from cortex.exporting.verify import verify
 from cortex.exporting.write import PART_BYTES, write
+from cortex.files.fence import read_allowed
 from cortex.files.patience import SOMEBODY_WAITS, Patience
 from cortex.files.places import AllFiles
 from cortex.storage.files import NO_ROOM
@@ -39,8 +40,7 @@ def _failed(action: str, reason: str) -> Event:
 
 
 def _files(request: Request, patience: Patience) -> AllFiles:
-    allowed = None if request.allowed is None else tuple(map(Path, request.allowed))
-    return AllFiles(allowed=allowed, patience=patience)
+    return AllFiles(allowed=read_allowed(request.allowed), patience=patience)
 
 
 def _check(request: Request, _: _Tell) -> Event:

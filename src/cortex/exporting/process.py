@@ -1,8 +1,7 @@
 """The operator's side of exporting: starts the processes, hears what they tell, and starts again those that die."""
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +20,11 @@ from cortex.exporting.events import (
     Verified,
     WritingFailed,
 )
+from cortex.files.fence import Allowed, write_allowed
 from cortex.files.places import imports_for
 
 PATIENCE_SECONDS: Final = 600.0
 _MAX_RESTARTS: Final = 3
-
-Allowed = Sequence[Path] | None
-"""The folders of this machine that may be used; None for all."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,14 +45,14 @@ class Exporters:
     async def check(self, output: Output, allowed: Allowed = None) -> None:
         """Look whether results can be written there. Raises InvalidSubmission with what is wrong."""
         async with self._checks:
-            event = await self._answer("check", Request(**_asked(allowed), output=output))
+            event = await self._answer("check", Request(allowed=write_allowed(allowed), output=output))
         if isinstance(event, Refused):
             raise InvalidSubmission(event.message, hint=event.hint)
 
     async def verify(self, ended: Ended, allowed: Allowed = None) -> Mapping[str, Any]:
         """Check again all that a Job has left; see `cortex.exporting.verify`."""
         async with self._verifications:
-            event = await self._answer("verify", Request(**_asked(allowed), ended=ended))
+            event = await self._answer("verify", Request(allowed=write_allowed(allowed), ended=ended))
         if isinstance(event, Verified):
             return event.findings
         reason = event.message if isinstance(event, Refused) else "its process said nothing"
@@ -67,7 +64,7 @@ class Exporters:
         A process that dies is started again, and begins anew.
         """
         request = Request(
-            **_asked(allowed),
+            allowed=write_allowed(allowed),
             ended=ended,
             is_success=is_success,
             part_bytes=self.part_bytes,
@@ -118,10 +115,6 @@ class Exporters:
             imports=imports_for(_urls(request)),
         )
         return self.children.events(WORDS, call)
-
-
-def _asked(allowed: Allowed) -> dict[str, Any]:
-    return {"allowed": None if allowed is None else [os.fspath(path) for path in allowed]}
 
 
 def _urls(request: Request) -> list[str]:

@@ -8,6 +8,7 @@ from cortex.child_process.child import answer, run_fresh
 from cortex.domain.errors import FilesError, ModelFailed
 from cortex.fetching.events import WORDS, Event, Failed, Here, Request
 from cortex.fetching.fetch import fetch, find_here, is_on_this_machine
+from cortex.files.fence import read_allowed
 from cortex.files.places import AllFiles
 from cortex.storage.files import NO_ROOM
 
@@ -29,7 +30,7 @@ def _act(request: Request, tell: Callable[[Event], None]) -> None:
 
 
 def _fetch(request: Request, tell: Callable[[Event], None]) -> Here:
-    files = AllFiles(allowed=None if request.allowed is None else tuple(map(Path, request.allowed)))
+    files = AllFiles(allowed=read_allowed(request.allowed))
     if is_on_this_machine(request.url):
         return Here(path=str(find_here(files, request.predictor_type, request.url)))
     return fetch(files, request.predictor_type, request.url, Path(request.models), Path(request.unfinished), tell)

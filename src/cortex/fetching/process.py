@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,11 @@ from cortex.domain.errors import ModelFailed
 from cortex.domain.preparation_state import PreparationState
 from cortex.domain.quantity import show_bytes
 from cortex.fetching.events import WORDS, Failed, Fetching, Here, Request
+from cortex.files.fence import Allowed, write_allowed
 from cortex.files.places import imports_for
 from cortex.shared_work import Log, SharedWork
 
 _MAX_RESTARTS: Final = 3
-
-Allowed = Sequence[Path] | None
-"""The folders of this machine that may be used; None for all."""
 
 _Model = tuple[str, str]
 """The type of its predictor, and its URL."""
@@ -108,7 +105,7 @@ class Fetchers:
         request = Request(
             predictor_type=predictor_type,
             url=url,
-            allowed=None if self.allowed is None else [os.fspath(path) for path in self.allowed],
+            allowed=write_allowed(self.allowed),
             models=os.fspath(self.models),
             unfinished=os.fspath(unfinished),
         )

@@ -6,11 +6,24 @@ from pathlib import Path
 
 from cortex.domain.errors import FilesError
 
+Allowed = Sequence[Path] | None
+"""The folders of this machine that may be used; None for all."""
+
+
+def write_allowed(allowed: Allowed) -> list[str] | None:
+    """Write it as JSON has it, for another process."""
+    return None if allowed is None else [os.fspath(path) for path in allowed]
+
+
+def read_allowed(told: Sequence[str] | None) -> tuple[Path, ...] | None:
+    """Read what `write_allowed` has written."""
+    return None if told is None else tuple(map(Path, told))
+
 
 class Fence:
     """The folders that may be read, where there are any; None of them means all."""
 
-    def __init__(self, allowed: Sequence[Path] | None) -> None:
+    def __init__(self, allowed: Allowed) -> None:
         self._roots = None if allowed is None else [os.path.realpath(os.fsencode(root)) for root in allowed]
 
     def contains(self, real: bytes) -> bool:

@@ -13,6 +13,7 @@ from cortex.configuration import Compute
 from cortex.domain.errors import CortexError
 from cortex.domain.job import Job
 from cortex.domain.preparation_state import PreparationState
+from cortex.engines.engine import Needs, Program
 from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE, Keys
 from cortex.operator.machine import Machine, needs_of, needs_of_process
 from cortex.operator.models import Models, models_of
@@ -134,11 +135,9 @@ class Environments:
     def setup(self, version: Version, prepared: Prepared, job: Job) -> WorkerSetup:
         """See operator.jobs.Preparation."""
         predictor, compute = version.spec["predictor"], _compute_of(version)
+        token = self.keys.token(job.id) if self.keys else None
         return WorkerSetup(
-            python=prepared.python,
-            project=self.project(version),
-            predictor_path=predictor["path"],
-            python_path=predictor["python_path"],
+            program=self._program(version, prepared, token, needs_of(compute), CORTEX_JOB_ID=job.id),
             config=merge_config(predictor["config"], job.config or {}),
             job_spec=job_spec(job),
             policy={
@@ -147,40 +146,42 @@ class Environments:
                 "isolate": job.policy.isolates,
             },
             names_batches=job.names_batches,
-            inherited=self._inherited(prepared.python),
-            env={
-                **predictor["env"],
-                **({KEY_VARIABLE: self.keys.token(job.id)} if self.keys else {}),
-                "CORTEX_OPERATOR_ENDPOINT": self.operator_endpoint,
-                "CORTEX_API_NAME": job.api_name,
-                "CORTEX_JOB_ID": job.id,
-            },
             places=self.machine.places(compute),
-            needs=needs_of(compute),
-            predictor_type=predictor["type"],
             models=prepared.models,
         )
 
     def replica_setup(self, version: Version, prepared: Prepared) -> ReplicaSetup:
         """See operator.jobs.Preparation."""
         predictor = version.spec["predictor"]
+        needs = needs_of_process(_compute_of(version), predictor["processes_per_replica"])
+        token = self.keys.api_token(version.api_name) if self.keys else None
         return ReplicaSetup(
-            python=prepared.python,
-            project=self.project(version),
-            predictor_path=predictor["path"],
-            python_path=predictor["python_path"],
-            predictor_type=predictor["type"],
+            program=self._program(version, prepared, token, needs),
             config=predictor["config"],
             models=prepared.models,
             threads_per_process=predictor["threads_per_process"],
+        )
+
+    def _program(
+        self, version: Version, prepared: Prepared, token: str | None, needs: Needs, **variables: str
+    ) -> Program:
+        """Give what Workers of a version run, with the token that they may ask the operator with, if it wants one."""
+        predictor = version.spec["predictor"]
+        return Program(
+            python=prepared.python,
+            project=self.project(version),
+            predictor_path=predictor["path"],
+            predictor_type=predictor["type"],
+            python_path=predictor["python_path"],
             inherited=self._inherited(prepared.python),
             env={
                 **predictor["env"],
-                **({KEY_VARIABLE: self.keys.api_token(version.api_name)} if self.keys else {}),
+                **({KEY_VARIABLE: token} if token else {}),
                 "CORTEX_OPERATOR_ENDPOINT": self.operator_endpoint,
                 "CORTEX_API_NAME": version.api_name,
+                **variables,
             },
-            needs=needs_of_process(_compute_of(version), predictor["processes_per_replica"]),
+            needs=needs,
         )
 
     def _inherited(self, python: Path) -> dict[str, str]:

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
-from cortex.engines.engine import EngineListener
+from cortex.engines.engine import Connection, EngineListener
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.run.surroundings import Surroundings
-from cortex.operator.run.workers import Connection
-from cortex.serving.process import Connection as ReplicaConnection
 from cortex.serving.serving import Serving, is_of_replica
 from cortex.storage.ledger import WorkerRecord
 
@@ -79,7 +77,7 @@ class WorkerRoutes(EngineListener):
     jobs: WorkerEvents
     serving: Serving
 
-    def worker_connected(self, worker: str, connection: ReplicaConnection, hello: Frame) -> None:
+    def worker_connected(self, worker: str, connection: Connection, hello: Frame) -> None:
         """A Worker introduces itself."""
         (self.serving.connected if is_of_replica(worker) else self.jobs.worker_connected)(worker, connection, hello)
 
@@ -87,7 +85,7 @@ class WorkerRoutes(EngineListener):
         """A Worker tells of its life, or has answered a request."""
         (self.serving.says if is_of_replica(worker) else self.jobs.worker_says)(worker, frame)
 
-    def worker_disconnected(self, worker: str, connection: ReplicaConnection) -> None:
+    def worker_disconnected(self, worker: str, connection: Connection) -> None:
         """The connection of a Worker is closed."""
         (self.serving.disconnected if is_of_replica(worker) else self.jobs.worker_disconnected)(worker, connection)
 

@@ -11,6 +11,7 @@ from cortex.domain.ending import Exit
 from cortex.domain.errors import ApiOverloaded, CortexError, NotServing, OperatorStopping
 from cortex.domain.frame import Frame
 from cortex.domain.layout import ApiFolder
+from cortex.engines.engine import Connection
 from cortex.serving.autoscaler import AutoscalingPolicy, History, decide
 from cortex.serving.calls import Answer, Incoming
 from cortex.serving.counts import RequestCounts
@@ -20,7 +21,7 @@ from cortex.serving.kept_counts import read_counts
 from cortex.serving.line import Line
 from cortex.serving.load import InFlight
 from cortex.serving.pages import Pages
-from cortex.serving.process import Connection, read_headers
+from cortex.serving.process import read_headers
 from cortex.serving.readiness import Readiness
 from cortex.serving.release import api_id_of
 from cortex.serving.replica_order import ReplicaSetup
@@ -59,10 +60,9 @@ class ServedApi:
 
     def __post_init__(self) -> None:
         """Begin without any replica."""
-        now_ns = self.around.now_ns()
         self.line = Line(
             now_ns=self.around.now_ns,
-            load=InFlight(now_ns),
+            load=InFlight(self.around.now_ns()),
             counts=read_counts(self.folder.requests(self.version.api_id)),
             first_number=time.time_ns(),  # above those of all earlier operators
         )

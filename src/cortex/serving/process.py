@@ -3,18 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 from cortex.domain.frame import Frame
+from cortex.engines.engine import Connection
 from cortex.serving.calls import Incoming
 from cortex.serving.rollout import ReplicaState
-
-
-class Connection(Protocol):
-    """A process on the channel."""
-
-    def send(self, frame: Frame, data: bytes | None = None) -> None:
-        """Send it a frame with its data; lost if it is gone."""
 
 
 class Phase(Enum):

@@ -20,11 +20,11 @@ from cortex.domain.errors import ReplicaDied
 from cortex.domain.frame import Frame
 from cortex.domain.layout import ApiFolder
 from cortex.domain.timing import Timer
-from cortex.engines.engine import STALLED_AFTER_NS, Engine
+from cortex.engines.engine import STALLED_AFTER_NS, Connection, Engine
 from cortex.serving.failures import Failures
 from cortex.serving.line import Line
 from cortex.serving.pages import Pages
-from cortex.serving.process import Connection, Phase, Process, Replica, giver
+from cortex.serving.process import Phase, Process, Replica, giver
 from cortex.serving.release import PREFIX, process_name
 from cortex.serving.replica_order import ReplicaSetup
 from cortex.serving.rollout import ReplicaView
@@ -130,7 +130,7 @@ class Replicas:
         """Say what replicas wait for that have no place on the machine; None where none does."""
         if self.setup is None or not any(self.waits_for_place(each) for each in self._replicas.values()):
             return None
-        return f"they wait for compute: {self.engine.shortage(self.setup.needs)}"
+        return f"they wait for compute: {self.engine.shortage(self.setup.program.needs)}"
 
     # What is to be done
 

@@ -13,15 +13,13 @@ from cortex.domain.ending import Exit
 from cortex.domain.errors import NotServing
 from cortex.domain.frame import Frame
 from cortex.domain.layout import ApiFolder
-from cortex.domain.timing import Background, Timer
-from cortex.engines.engine import Engine
+from cortex.engines.engine import Connection
 from cortex.serving.api import ServedApi
 from cortex.serving.autoscaler import AutoscalingPolicy
 from cortex.serving.calls import Answer, Incoming
 from cortex.serving.kept import Kept
-from cortex.serving.process import Connection
 from cortex.serving.release import PREFIX, Release, api_id_of
-from cortex.serving.surroundings import SetUp, Surroundings
+from cortex.serving.surroundings import Surroundings
 from cortex.serving.versions import restart_key
 from cortex.storage.files import remove_folders
 from cortex.storage.ledger import Version
@@ -40,12 +38,7 @@ class Serving:
     """See the module. All methods are called from the operator's thread."""
 
     root: Path
-    now_ns: Callable[[], int]  # a clock that never goes back
-    call_later: Timer
-    background: Background
-    append_line: Callable[[Path, str], None]  # to a log
-    set_up: SetUp
-    engine: Engine = field(init=False)
+    around: Surroundings
     _apis: dict[str, ServedApi] = field(default_factory=dict)
     _homes: dict[str, ServedApi] = field(default_factory=dict)  # of each process that was heard of
     _is_recovered: bool = False
@@ -61,11 +54,11 @@ class Serving:
             if path.name not in self._apis:  # it was being deleted
                 shutil.rmtree(path, ignore_errors=True)
         self._is_recovered = True
-        if self.engine.may_return():
-            self.call_later(_RETURN_SECONDS, self._begin_all)
+        if self.around.engine.may_return():
+            self.around.call_later(_RETURN_SECONDS, self._begin_all)
         else:
             self._begin_all()
-        self.call_later(TICK_SECONDS, self._tick)
+        self.around.call_later(TICK_SECONDS, self._tick)
 
     def _take_up(self, version: Version) -> ServedApi:
         folder = ApiFolder(self.root / version.api_name)
@@ -77,8 +70,8 @@ class Serving:
         api = self._apis[version.api_name] = ServedApi(
             version=version,
             folder=folder,
-            around=self._around,
-            kept=Kept(folder=folder, background=self.background, release=release),
+            around=self.around,
+            kept=Kept(folder=folder, background=self.around.background, release=release),
         )
         return api
 
@@ -87,20 +80,9 @@ class Serving:
             api.begin()
 
     def _tick(self) -> None:
-        self.call_later(TICK_SECONDS, self._tick)
+        self.around.call_later(TICK_SECONDS, self._tick)
         for api in list(self._apis.values()):
             api.tick()
-
-    @property
-    def _around(self) -> Surroundings:
-        return Surroundings(
-            engine=self.engine,
-            now_ns=self.now_ns,
-            call_later=self.call_later,
-            background=self.background,
-            append_line=self.append_line,
-            set_up=self.set_up,
-        )
 
     # What is asked of it
 
@@ -128,7 +110,7 @@ class Serving:
             return
 
         def gone() -> None:
-            self.background(partial(remove_folders, [api.folder.root]), removed)
+            self.around.background(partial(remove_folders, [api.folder.root]), removed)
 
         def removed() -> None:  # until this has been told it is deployed, and described
             when_gone()
@@ -210,7 +192,7 @@ class Serving:
         if api := self._home(worker):
             api.started(worker)
         else:
-            self.engine.stop(worker, at_once=True)
+            self.around.engine.stop(worker, at_once=True)
 
     def exited(self, worker: str, ending: Exit) -> None:
         """It is gone."""
@@ -221,7 +203,7 @@ class Serving:
 
     def _begin_if_all_back(self) -> None:
         """Wait no longer than need be for those that come back."""
-        if self.engine.may_return():
+        if self.around.engine.may_return():
             return
         for api in self._apis.values():
             if api.are_all_back:

@@ -1,7 +1,7 @@
 """What every API that is served works with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cortex.domain.errors import CortexError
@@ -14,11 +14,11 @@ SetUp = Callable[[Version, Callable[[str], None], Callable[[ReplicaSetup | Corte
 """Makes environment and models of a version ready; tells a log how it goes, and the outcome, perhaps at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Surroundings:
-    """See the module."""
+    """See the module. The engine is there before the first API is."""
 
-    engine: Engine
+    engine: Engine = field(init=False)
     now_ns: Callable[[], int]  # a clock that never goes back
     call_later: Timer
     background: Background

@@ -5,29 +5,27 @@ take back what has not begun), it is attempted and what came of that is written,
 another attempt is to follow. The byte is the ending; a death anywhere before it leaves the Batch open.
 """
 
+import importlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cortex.domain.batch import BatchState, HookState, Page
 from cortex.domain.frame import Frame
 from cortex.domain.identity import batch_ids
-from cortex.domain.layout import JobFolder
 from cortex.predictor import LoadedPredictor, load
 from cortex.worker.attempts import AttemptPolicy, Attempts
 from cortex.worker.kernel import die_with_parent, join_group, name_process
-from cortex.worker.link import Link, OperatorGone
+from cortex.worker.link import OperatorGone
 from cortex.worker.output import Output
-from cortex.worker.page import map_words
+from cortex.worker.predictor_process import PredictorProcess, Setup
 from cortex.worker.raised import show, summarize
-from cortex.worker.replica import Replica
 from cortex.worker.rows import RowsFile
 from cortex.worker.segment import LeasedSegment
-from cortex.worker.setup import construct_as_set_up, read_setup
 from cortex.worker.termination import Termination
 
 
@@ -51,7 +49,9 @@ def live(order: dict[str, Any], load_class: Callable[[], type[Any]], output: Out
     for name, value in order["env"].items():
         os.environ[name] = value  # again: the project's .env was read after these were set
     output.take_over()
-    kind = Replica if order.get("serves") else Worker
+    kind: type[PredictorProcess] = Worker
+    if order.get("serves"):  # Workers of Jobs need not wait until what reads requests is imported
+        kind = importlib.import_module("cortex.worker.replica").Replica
     try:
         return kind(order, load_class, output, termination).live()
     except OperatorGone:
@@ -71,35 +71,20 @@ def end_with(supervisor: int) -> None:
         os._exit(0)
 
 
-class Worker:
+class Worker(PredictorProcess):
     """See the module."""
 
-    def __init__(
-        self, order: dict[str, Any], load_class: Callable[[], type[Any]], output: Output, termination: Termination
-    ) -> None:
-        self._order = order
-        self._load_class = load_class
-        self._output = output
-        self._folder = JobFolder(Path(order["folder"]))
-        self._setup: dict[str, Any] = {}
-        self._page = map_words(self._folder.page(order["worker"]))
-        termination.heed_the_supervisor_alone(self._page)
-        self._segment: LeasedSegment | None = None
+    FACTS: ClassVar = {"has_hook": False}
 
-    def live(self) -> int:
-        """Do what the operator says until it says that this Worker is done."""
-        self._output.log(f"loading the predictor from {self._order['predictor_path']}")
-        try:
-            predictor = self._construct()
-        except BaseException as error:
-            print(show(error))  # noqa: T201 - to the Job's log
-            self._output.flush()
-            self._introduce(phase="failed", has_hook=False, error=summarize(error)).wait_for_end()
-            return 1
-        link = self._introduce(phase="ready", has_hook=predictor.has_on_job_complete, error=None)
+    _setup: Setup
+    _segment: LeasedSegment | None = None
+
+    def _work(self, predictor: LoadedPredictor, setup: Setup) -> None:
+        self._setup = setup
+        ready = {"phase": "ready", "has_hook": predictor.has_on_job_complete, "error": None}
+        link = self._introduce(lambda: ready)
         attempts = self._attempts(predictor)  # while the operator looks for a Lease
-        while True:
-            frame = link.receive()
+        while (frame := link.receive())["type"] != "end":
             if frame["type"] == "lease":
                 link.send(self._run(frame, attempts))
             elif frame["type"] == "run_hook":
@@ -107,18 +92,7 @@ class Worker:
             elif frame["type"] == "finish":
                 self._output.log(frame["message"])
                 self._output.close()
-                return 0
-            elif frame["type"] == "end":
-                return 0
-
-    def _introduce(self, **facts: Any) -> Link:
-        """Tell the operator, and every later one, who this is and how its predictor has begun."""
-        hello = {"type": "hello", "role": "worker", "worker": self._order["worker"], **facts}
-        return Link(Path(self._order["channel"]), lambda: hello)
-
-    def _construct(self) -> LoadedPredictor:
-        self._setup = read_setup(self._folder)
-        return construct_as_set_up(self._load_class(), self._setup)
+                return
 
     def _attempts(self, predictor: LoadedPredictor) -> Attempts:
         return Attempts(

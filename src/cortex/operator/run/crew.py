@@ -102,7 +102,8 @@ class Crew:
         if self.setup is None or not waiting:
             return None
         verb = "waits" if waiting == 1 else "wait"
-        return f"{waiting} of {self.job.workers} workers {verb} for compute: {self.engine.shortage(self.setup.needs)}"
+        shortage = self.engine.shortage(self.setup.program.needs)
+        return f"{waiting} of {self.job.workers} workers {verb} for compute: {shortage}"
 
     @property
     def _not_ordered(self) -> int:

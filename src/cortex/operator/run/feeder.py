@@ -6,8 +6,9 @@ from typing import Final
 
 from cortex.domain.lease import Lease
 from cortex.domain.timing import Timer
+from cortex.engines.engine import Connection
 from cortex.operator.run.attempts import Attempts
-from cortex.operator.run.workers import Connection, WorkerView
+from cortex.operator.run.workers import WorkerView
 
 _PATIENCE_SECONDS: Final = 0.01
 """How long Workers go without a Lease before others give some up: at the end of a Job, most Leases are shorter."""

@@ -15,6 +15,7 @@ from cortex.domain.isolation import Death
 from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Pace
+from cortex.engines.engine import Connection
 from cortex.operator.joblog import append_line
 from cortex.operator.run.attempts import Attempts, open_attempts
 from cortex.operator.run.crew import Crew
@@ -26,7 +27,7 @@ from cortex.operator.run.hook import Hook
 from cortex.operator.run.prospects import Prospects
 from cortex.operator.run.stop import BY_REQUEST, Stop
 from cortex.operator.run.surroundings import Surroundings
-from cortex.operator.run.workers import Connection, Phase, RollCall, WorkerSetup, WorkerView
+from cortex.operator.run.workers import Phase, RollCall, WorkerSetup, WorkerView
 from cortex.storage.ledger import WorkerRecord
 
 
@@ -182,8 +183,7 @@ class JobRun:
         view = self.workers.get(worker)
         if view is None or view.connection is None:
             return  # the last words of one that is gone
-        kind = frame["type"]
-        if kind == "lease_ended":
+        if (kind := frame["type"]) == "lease_ended":
             self._lease_ended(worker, frame)
         elif kind == "ready":  # this and the next are said by Workers of earlier versions; others say it in `hello`
             self._became_ready(worker, frame["has_hook"])

@@ -3,43 +3,27 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from cortex.domain.frame import Frame
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
-from cortex.engines.engine import STALLED_AFTER_NS, Needs, WorkerOrder
+from cortex.engines.engine import STALLED_AFTER_NS, Connection, Program, WorkerOrder
 from cortex.predictor.models import LocalModel
 from cortex.storage.files import write_whole
-
-
-class Connection(Protocol):
-    """A Worker on the channel."""
-
-    def send(self, frame: Frame) -> None:
-        """Send it a frame; lost if it is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
     """What every Worker of a Job is started with."""
 
-    python: Path
-    project: Path
-    predictor_path: str
-    python_path: str | None
+    program: Program
     config: Mapping[str, Any]
     job_spec: Mapping[str, Any]
     policy: Mapping[str, Any]  # what a Worker does where predict raises: `attempts`, `no_retry`, `isolate`
     names_batches: str  # the Job whose id the ids of the Batches are made from
-    inherited: Mapping[str, str]  # variables that the project's .env may replace
-    env: Mapping[str, str]  # variables that it may not
     places: int  # how many of them the machine has room for
-    needs: Needs = field(default_factory=Needs)
-    predictor_type: str = "python"
     models: Sequence[LocalModel] = ()
 
     def write(self, folder: JobFolder) -> None:
@@ -49,7 +33,7 @@ class WorkerSetup:
             "job_spec": self.job_spec,
             "policy": self.policy,
             "names_batches": self.names_batches,
-            "predictor_type": self.predictor_type,
+            "predictor_type": self.program.predictor_type,
             "models": [model.write() for model in self.models],
         }
         text = json.dumps(setup)
@@ -60,20 +44,7 @@ class WorkerSetup:
 
     def order(self, worker: str, job: Job, folder: JobFolder) -> WorkerOrder:
         """Make the order for one Worker."""
-        return WorkerOrder(
-            worker=worker,
-            job_id=job.id,
-            folder=folder.root,
-            log=folder.log,
-            python=self.python,
-            project=self.project,
-            predictor_path=self.predictor_path,
-            predictor_type=self.predictor_type,
-            python_path=self.python_path,
-            inherited=self.inherited,
-            env=self.env,
-            needs=self.needs,
-        )
+        return WorkerOrder(worker=worker, job_id=job.id, folder=folder.root, log=folder.log, program=self.program)
 
 
 class Phase(Enum):
