@@ -14,8 +14,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
-test-ray:
-	@echo "test-ray: there is no Ray engine yet, so there is nothing to test"
+# Real Ray on several nodes of this machine, one test after the other; needs root and `ip` (iproute2).
+test-ray: $(VENV)/installed-ray
+	$(BIN)/python -m pytest tests/ray $(PYTEST_ARGS)
 
 # Gigabytes are installed for these: what they leave is kept only if they fail.
 test-extras: $(VENV)/installed-dev
@@ -38,7 +39,7 @@ check: $(VENV)/installed-dev
 
 # Without pip's and uv's own settings: what this machine's indexes add is nobody else's.
 constraints: $(VENV)/installed-dev
-	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --upgrade --group dev pyproject.toml \
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --upgrade --group dev --extra ray pyproject.toml \
 		--python-version 3.11 --output-file constraints.txt
 
 clean:
@@ -59,6 +60,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(PIP) install --upgrade 'pip>=25.1'  # the first that knows dependency groups
 	@$(PIP) install --constraint constraints.txt --group dev
+	@touch $@
+
+$(VENV)/installed-ray: $(VENV)/installed-dev
+	@echo "installing Ray in $(VENV) (300 MB)"
+	@$(PIP) install --constraint constraints.txt --editable '.[ray]'
 	@touch $@
 
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt benchmarks/requirements.txt

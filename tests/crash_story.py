@@ -159,13 +159,14 @@ def wait_until(is_so: Callable[[], Any], what: str, poll_seconds: float = _POLL_
 class CrashStory:
     """See the module."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, *, program: Sequence[str] = PREPARED) -> None:
         self.seed = seed
         self.kills: Counter[str] = Counter()
         self.problems: list[str] = []
         self.submitted: list[Submitted] = []
         self.hits: Counter[str] = Counter()  # how often a worker was killed in a batch or a part of one, by its id
         self._hit_batches: Counter[int] = Counter()
+        self._unheard: set[int] = set()  # workers whose last endings nobody here may have heard of
         self.charged = 0  # deaths that batches were charged with
         self._folder = folder
         self._chance = random.Random(seed)  # noqa: S311 - it is to be repeated
@@ -174,7 +175,7 @@ class CrashStory:
         self._next_item = 0
         env = {SEGMENT_BYTES: "24"}
         self.operator = OperatorProcess(
-            folder / "data", "--keep-warm", "0", "--heartbeat", "1", env=env, program=PREPARED
+            folder / "data", "--keep-warm", "0", "--heartbeat", "1", env=env, program=program
         )
 
     @property
@@ -198,6 +199,7 @@ class CrashStory:
                     "enqueuer": self._kill_enqueuer,
                     "supervisor": self._kill_supervisor,
                     "stop": self._stop_worker,
+                    "station": self._kill_station,
                 }[kind]()
                 self.kills[kind] += 1
             self._check()
@@ -299,6 +301,16 @@ class CrashStory:
         process.resume()
         with suppress(psutil.NoSuchProcess):
             psutil.Process(line.parent).kill()
+
+    def _kill_station(self) -> None:
+        """Kill what speaks for a worker elsewhere, with what it has not told yet."""
+        process, line = self._worker_in_predict()
+        self._unheard.add(process.pid)
+        process.resume()
+        with suppress(psutil.NoSuchProcess):
+            station = psutil.Process(line.parent).parent()
+            if station is not None and station.name() == "cortex-station":
+                station.kill()
 
     def _kill_enqueuer(self) -> None:
         """Kill one that has done something: three in a row that have not are a failure of the job."""
@@ -412,7 +424,7 @@ class CrashStory:
         in_batch: dict[int, int] = {}  # the batch that each process was in last
         ended: Counter[int] = Counter()
         for line in self._record.lines:
-            if line.what != "hook":
+            if line.what != "hook" and line.pid not in self._unheard:
                 batch = batch_of(line.items)
                 if (before := in_batch.get(line.pid, batch)) != batch:
                     ended[before] += 1  # or an attempt at it: its worker has gone on with another one

@@ -7,7 +7,8 @@ from pathlib import Path
 _FIXTURES = Path(__file__).with_name("fixtures")
 
 EARLIER = {
-    5: (),
+    6: (),
+    5: ("DROP TABLE unsynced",),
     4: (),
     3: ("DROP TABLE submission_keys",),
     2: (

@@ -10,7 +10,7 @@ from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
-from cortex.engines.engine import Engine, WorkerOrder
+from cortex.engines.engine import Elsewhere, Engine, WorkerOrder
 from cortex.operator.run.job_run import JobRun
 from cortex.operator.run.surroundings import Surroundings
 from cortex.storage.ledger import WorkerRecord
@@ -61,7 +61,8 @@ class NoExports:
 class Peer:
     """A worker's connection that keeps what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Elsewhere | None = None) -> None:
+        self.elsewhere = elsewhere
         self.heard: list[Frame] = []
 
     def send(self, frame: Frame) -> None:
@@ -139,7 +140,7 @@ class Story:
         self.run.worker_connected(worker, peer, {"type": "hello", "phase": "ready", "has_hook": has_hook})
         return peer
 
-    def finish_lease(self, worker: str, peer: Peer) -> None:
+    def finish_lease(self, worker: str, peer: Peer, *, seconds: float = 1) -> None:
         """Do what a worker does with the lease that it was last told of."""
         lease = peer.heard[-1]
         assert lease["type"] == "lease"
@@ -149,7 +150,7 @@ class Story:
             "type": "lease_ended",
             "token": lease["token"],
             "finished": lease["end"] - lease["first"],
-            "seconds": 1,
+            "seconds": seconds,
         }
         self.run.worker_says(worker, ended)
 

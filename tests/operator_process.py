@@ -17,8 +17,14 @@ import httpx
 import psutil
 
 TIMEOUT_SECONDS = 60
+CORTEX = ("-m", "cortex")
+"""The program that users start."""
+
 PREPARED = (str(Path(__file__).with_name("prepared_operator.py")),)
 """The program that takes more variables of the environment than cortex does."""
+
+ELSEWHERE = (str(Path(__file__).with_name("station_operator.py")),)
+"""The program whose workers run on machines elsewhere."""
 
 
 class DidNotStart(AssertionError):
@@ -33,7 +39,7 @@ class OperatorProcess:
         data_dir: Path,
         *options: str,
         env: Mapping[str, str] | None = None,
-        program: Sequence[str] = ("-m", "cortex"),
+        program: Sequence[str] = CORTEX,
         enter: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir

@@ -2,19 +2,19 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import httpx
 import psutil
 import pytest
 
-from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from operator_process import CORTEX, TIMEOUT_SECONDS, OperatorProcess
 
 _PATIENCE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 
-_Start = tuple[tuple[str, ...], dict[str, str]]
+_Start = tuple[tuple[str, ...], dict[str, str], Sequence[str]]
 
 
 class SharedOperators:
@@ -25,15 +25,18 @@ class SharedOperators:
         self._kept: tuple[_Start, OperatorProcess] | None = None
 
     @contextmanager
-    def one(self, *options: str, env: Mapping[str, str] | None = None) -> Iterator[OperatorProcess]:
+    def one(
+        self, *options: str, env: Mapping[str, str] | None = None, program: Sequence[str] = CORTEX
+    ) -> Iterator[OperatorProcess]:
         """Give an operator that knows no API, and has written nothing to stderr."""
         variables = {**os.environ, **(env or {})}
         variables.pop("PYTEST_CURRENT_TEST", None)
-        start = options, variables
+        start = options, variables, program
         if self._kept is not None and self._kept[0] != start:
             self.stop()
         if self._kept is None:
-            operator = OperatorProcess(self._folders.mktemp("operator") / "data", *options, env=env).start()
+            data = self._folders.mktemp("operator") / "data"
+            operator = OperatorProcess(data, *options, env=env, program=program).start()
         else:
             operator = self._kept[1]
             operator.http = httpx.Client(base_url=operator.address, timeout=TIMEOUT_SECONDS)

@@ -106,11 +106,14 @@ class _Handler(BaseHTTPRequestHandler):
         etag = _etag(body)
         if self.headers["If-Match"] not in (None, etag):
             return self._answer(412)
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
         if asked is None:
             return self._answer(200, body, etag)
-        begin = int(asked[1])
-        return self._answer(206, body[begin:], etag, f"bytes {begin}-{len(body) - 1}/{len(body)}")
+        begin, last = int(asked[1]), int(asked[2] or len(body) - 1)
+        if begin >= len(body):
+            return self._answer(416)
+        part = body[begin : last + 1]
+        return self._answer(206, part, etag, f"bytes {begin}-{begin + len(part) - 1}/{len(body)}")
 
     def _list(self, asked: dict[str, str]) -> None:
         marker = asked.get("continuation-token") or asked.get("marker") or ""

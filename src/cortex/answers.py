@@ -188,7 +188,9 @@ class JobFacts(TypedDict):
 
     job_id: str
     api_name: str
-    workers: int
+    workers: int  # of an elastic job, as far as there is room
+    workers_min: NotRequired[int]  # only an elastic job has it: what it does not give back to others that wait
+    workers_now: NotRequired[int]  # how many of an elastic job's run
     batches_per_worker: NotRequired[int]
     config: NotRequired[dict[str, Any] | None]
     api_id: str
@@ -245,6 +247,7 @@ class Submitted(TypedDict):
     job_id: str
     api_name: str
     workers: int
+    workers_min: NotRequired[int]
     config: NotRequired[dict[str, Any] | None]
     api_id: str
     sqs_url: str

@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psutil
 
 from cortex.child_process.children import Children
+from cortex.depositing.places import root_of
+from cortex.depositing.process import Depositors
 from cortex.domain.errors import CortexError, StartRefused
 from cortex.domain.job import Job
 from cortex.engines.devices import gpus_of_machine
+from cortex.engines.placement import PlacementListener, Placer
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
+from cortex.engines.ray.client import RayPlacer
 from cortex.engines.share import our_cores, our_memory_bytes
+from cortex.engines.stations import StationEngine
 from cortex.enqueuing.process import Enqueuers
 from cortex.environments import Environments as UvEnvironments
 from cortex.exporting.process import PATIENCE_SECONDS, Exporters
@@ -36,6 +42,10 @@ from cortex.operator.machine import Machine
 from cortex.operator.models import Models
 from cortex.operator.operator import Operator
 from cortex.operator.preparation import Environments, Prepared
+from cortex.operator.stations.copies import Copies
+from cortex.operator.stations.objects import Objects, Shared
+from cortex.operator.stations.secret import channel_secret
+from cortex.operator.stations.storage import Storage
 from cortex.operator.submitting.datasets import Datasets
 from cortex.operator.submitting.enqueuing import JobEnqueuing
 from cortex.operator.submitting.rerun import Reruns
@@ -48,9 +58,7 @@ from cortex.operator.upkeep.retention import Retention
 from cortex.operator.upkeep.sinks import LogSink, PartsSink, StdoutSink
 from cortex.operator.upkeep.stall_watch import StallWatch
 from cortex.operator.worker_events import WorkerRoutes
-from cortex.premises import (
-    LEDGER,
-)
+from cortex.premises import LEDGER, Entrance, address_of
 from cortex.serving.replica_order import ReplicaSetup
 from cortex.serving.serving import Serving
 from cortex.serving.surroundings import Surroundings
@@ -64,6 +72,10 @@ logger = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 1.0
 
 
+MakePlacer = Callable[[Settings, PlacementListener], Placer]
+"""Makes what places stations; called in the operator's loop."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """An operator with what it stands on."""
@@ -74,17 +86,38 @@ class Parts:
     deployments: Deployments
     jobs: Jobs
     serving: Serving
-    engine: ProcessEngine
+    engine: ProcessEngine | StationEngine
     uploads: Uploads
     keys: Keys | None
     retention: Retention
     forwarding: Forwarding | None
     children: Children
+    storage: Storage | None
     operator: Operator
 
 
-def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> Parts:
-    """Build an operator that is reached at this address, and works in this loop. Raises StartRefused."""
+def ray_placer(settings: Settings, listener: PlacementListener) -> Placer:
+    """Make what has stations run on the machines of a Ray cluster."""
+    return RayPlacer(
+        data=settings.data_dir,
+        address=settings.ray_address,
+        listener=listener,
+        keep_warm_seconds=settings.keep_warm_seconds,
+    )
+
+
+def build(
+    settings: Settings,
+    address: str,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    entrance: Entrance | None = None,
+    make_placer: MakePlacer = ray_placer,
+) -> Parts:
+    """Build an operator that is reached at this address, and works in this loop. Raises StartRefused.
+
+    With an entrance for stations, Workers run on other machines, where what `make_placer` makes has stations run.
+    """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         return loop.call_later(seconds, call).cancel
@@ -107,6 +140,7 @@ def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> 
         cpu_cores=our_cores(len(os.sched_getaffinity(0))),
         mem_bytes=our_memory_bytes(psutil.virtual_memory().total),
         gpus=len(gpus),
+        is_all=entrance is None,
     )
     deployments = Deployments(
         ledger=ledger,
@@ -136,7 +170,7 @@ def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> 
         machine=machine,
         projects=data / "projects",
         inherited=dict(os.environ),
-        operator_endpoint=address,
+        operator_endpoint=_address_for_workers(settings, address, entrance),
         keys=keys,
     )
     uploads = Uploads(root=data / "incoming", limit_bytes=settings.max_upload_bytes)
@@ -187,7 +221,8 @@ def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> 
     limit_bytes = settings.disk_budget_bytes
     budget = DiskBudget(limit_bytes=limit_bytes, data=data, ledger=ledger, prune=prune) if limit_bytes else None
     deadlines = Deadlines(now_ns=time.time_ns, call_later=call_later, is_over=jobs.time_is_over)
-    jobs.recorded = partial(_watch, jobs, retention, deadlines, forwarding)
+    storage = _shared_storage(settings, children, ledger) if entrance and settings.storage else None
+    jobs.recorded = partial(_watch, jobs, retention, deadlines, forwarding, storage)
 
     around_apis = Surroundings(
         now_ns=time.monotonic_ns,
@@ -197,21 +232,39 @@ def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> 
         set_up=partial(_set_up, environments),
     )
     serving = Serving(root=data / "apis", around=around_apis)
-    jobs.engine = around_apis.engine = engine = ProcessEngine(
-        channel=data / "channel.sock",
-        log=data / "supervisor.log",
-        log_limit_bytes=settings.log_limit_bytes,
-        keep_warm_seconds=settings.keep_warm_seconds,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        call_later=call_later,
-        listener=WorkerRoutes(jobs=jobs.worker_events, serving=serving),
-        places=Places(
-            millicores=machine.millicores,
-            mem_bytes=machine.mem_bytes,
-            devices=gpus,
-            most_workers=machine.most_workers,
-        ),
-    )
+    routes = WorkerRoutes(jobs=jobs.worker_events, serving=serving)
+    engine: ProcessEngine | StationEngine
+    if entrance is None:
+        engine = ProcessEngine(
+            channel=data / "channel.sock",
+            log=data / "supervisor.log",
+            log_limit_bytes=settings.log_limit_bytes,
+            keep_warm_seconds=settings.keep_warm_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            call_later=call_later,
+            listener=routes,
+            places=Places(
+                millicores=machine.millicores,
+                mem_bytes=machine.mem_bytes,
+                devices=gpus,
+                most_workers=machine.most_workers,
+            ),
+        )
+    else:
+        engine = StationEngine(
+            secret=channel_secret(data / "channel.secret"),
+            host=entrance.host,
+            port=entrance.port,
+            storage=None if storage is None else {"url": storage.root},
+            projects=data / "projects",
+            models=data / "models",
+            log_limit_bytes=settings.log_limit_bytes,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            call_later=call_later,
+            listener=routes,
+        )
+        engine.placer = make_placer(settings, engine)
+    jobs.engine = around_apis.engine = engine
     draining = Draining(jobs=jobs, serving=serving, grace_seconds=settings.grace_seconds, monotonic=time.monotonic)
     operator = Operator(
         ledger=ledger,
@@ -249,6 +302,7 @@ def build(settings: Settings, address: str, loop: asyncio.AbstractEventLoop) -> 
         retention=retention,
         forwarding=forwarding,
         children=children,
+        storage=storage,
         operator=operator,
     )
 
@@ -267,6 +321,13 @@ def _set_up(
     environments.prepare(version, log, prepared)
 
 
+def _address_for_workers(settings: Settings, address: str, entrance: Entrance | None) -> str:
+    """Give the URL by which Workers reach the operator; those on other machines reach no loopback address of it."""
+    if entrance is None:
+        return address
+    return settings.public_url or address_of(entrance.host, urlsplit(address).port or 80)
+
+
 def _export_patience_seconds() -> float:
     """Say how long a storage that takes no results is asked again: tests have less time than its keepers."""
     return float(os.environ.get("CORTEX_EXPORT_PATIENCE_SECONDS", PATIENCE_SECONDS))
@@ -282,7 +343,38 @@ def _log_sink(settings: Settings) -> LogSink | None:
     return PartsSink(files=AllFiles(), prefix=settings.log_sink)
 
 
-def _watch(jobs: Jobs, retention: Retention, deadlines: Deadlines, forwarding: Forwarding | None, job: Job) -> None:
+def depositors(settings: Settings, children: Children) -> Depositors:
+    """Make who brings things to the storage that operator and stations share: the settings name one."""
+    return Depositors(
+        children=children, root=root_of(_place(settings), settings.data_dir), log=settings.data_dir / "depositing.log"
+    )
+
+
+def _place(settings: Settings) -> str:
+    storage = settings.storage or {}
+    return str(storage.get("url") or storage["path"])
+
+
+def _shared_storage(settings: Settings, children: Children, ledger: SqliteLedger) -> Storage:
+    depositing = depositors(settings, children)
+
+    def is_in_progress(job_id: str) -> bool:
+        job = ledger.job(job_id)
+        return job is not None and not job.is_final
+
+    shared = Shared.find(settings.data_dir, _place(settings))
+    objects = Objects(depositing=depositing, shared=shared, is_in_progress=is_in_progress)
+    return Storage(root=depositing.root, objects=objects, copies=Copies(copying=depositing))
+
+
+def _watch(
+    jobs: Jobs,
+    retention: Retention,
+    deadlines: Deadlines,
+    forwarding: Forwarding | None,
+    storage: Storage | None,
+    job: Job,
+) -> None:
     """Follow a Job that has been recorded, and tell when it has ended."""
     if forwarding is not None:
         forwarding.follow(job)
@@ -290,3 +382,5 @@ def _watch(jobs: Jobs, retention: Retention, deadlines: Deadlines, forwarding: F
     deadlines.follow(job)
     jobs.watch(job.id, partial(deadlines.forget, job.id))
     jobs.watch(job.id, partial(retention.job_ended, job))
+    if storage is not None:
+        jobs.watch(job.id, partial(storage.objects.job_ended, job.id))

@@ -7,8 +7,10 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from cortex import __version__
 from cortex.domain.errors import DataDirectoryInUse, StartRefused
@@ -16,12 +18,14 @@ from cortex.operator.keys import HOW_TO_MAKE_A_KEY
 from cortex.operator.upkeep.draining import Waiting
 from cortex.settings import Settings
 from cortex.storage.files import is_still_at, write_whole
-from cortex.web.guard import is_loopback
+from cortex.web.guard import is_loopback, is_wildcard
 
 LEDGER: Final = "ledger.sqlite"
 
 _LOCK_ATTEMPTS: Final = 5
 _LOCK_RETRY_SECONDS: Final = 0.02
+_BACKLOG: Final = 4096
+"""How many stations may come at once: after a restart of the operator, every one does."""
 
 
 def check_host(settings: Settings) -> None:
@@ -96,6 +100,69 @@ def listening_socket(settings: Settings) -> Iterator[socket.socket]:
                 hint="choose another --port; 0 takes a free one",
             ) from error
         yield listening
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """Where stations come in, which run Workers on other machines."""
+
+    listening: socket.socket
+    host: str  # what they are told
+    port: int
+
+
+@contextmanager
+def entrance(settings: Settings) -> Iterator[Entrance]:
+    """Listen for stations where the settings say. Raises StartRefused.
+
+    Where any port will do, it is the one of the last operator, if nobody has taken it: there its stations look for the
+    next one.
+    """
+    host = settings.channel_host or _host_for_stations(settings)
+    note = settings.data_dir / "channel.port"
+    last = int(note.read_text(encoding="ascii")) if note.exists() and not settings.channel_port else 0
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            try:
+                listening.bind((host, settings.channel_port or last))
+            except OSError:
+                if not last:
+                    raise
+                listening.bind((host, 0))
+            listening.listen(_BACKLOG)
+        except OSError as error:
+            raise StartRefused(
+                f"cannot listen on {host}:{settings.channel_port} for workers on other machines:"
+                f" {error.strerror or error}",
+                hint="choose another --channel-host or --channel-port; port 0 takes a free one",
+            ) from error
+        port = listening.getsockname()[1]
+        write_whole(note, str(port))
+        told = urlsplit(f"//{settings.channel_address or ''}")
+        yield Entrance(
+            listening=listening,
+            host=told.hostname or (_host_towards(settings.ray_address, host) if is_wildcard(host) else host),
+            port=told.port or port,
+        )
+
+
+def _host_for_stations(settings: Settings) -> str:
+    """Give the address to listen on for stations where none is named: their nodes reach no loopback address of ours."""
+    if settings.ray_address is None or not is_loopback(settings.host):
+        return settings.host
+    return _host_towards(settings.ray_address, settings.host)
+
+
+def _host_towards(ray_address: str | None, host: str) -> str:
+    """Give the address of this machine from which Ray is reached; `host` is one of the same family."""
+    ray = urlsplit(f"//{(ray_address or '').removeprefix('ray://')}").hostname
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((ray or socket.gethostname(), 9))  # it asks for the way only: nothing is sent
+        return str(probe.getsockname()[0])
+    return host if is_loopback(host) else socket.gethostname()
 
 
 def address_of(host: str, port: int) -> str:

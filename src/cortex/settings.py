@@ -1,10 +1,11 @@
 """What an operator is told when it starts."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cortex.domain.errors import StartRefused
@@ -16,6 +17,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 DEFAULT_KEEP_JOBS: Final = "30d,1000"
 DEFAULT_GRACE_SECONDS: Final = 10.0
 DEFAULT_STALL_SECONDS: Final = 60.0
+_LARGEST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,11 @@ class Settings:
     log_sink: str | None = None  # `stdout`, or the URL of a folder
     allowed_paths: tuple[Path, ...] | None = None  # the folders whose files datasets may name; None for all
     max_upload_bytes: int = 10 * 10**9
-    channel_tcp: tuple[str, int] | None = None  # where workers may connect besides the socket file; no option of users
+    ray_address: str | None = None  # of the Ray that runs the workers; None: as Ray finds it
+    channel_host: str | None = None  # where stations of workers elsewhere connect; None: the host
+    channel_port: int = 0  # 0 is any that is free
+    channel_address: str | None = None  # HOST or HOST:PORT that they are told instead, where they come by another way
+    storage: Mapping[str, Any] | None = None  # where nodes and operator leave data for each other: see StationOrder
     ready_fd: int | None = None  # the address is written here once the operator listens; then it is closed
 
 
@@ -105,3 +111,30 @@ def parse_public_url(text: str) -> str:
             f"--public-url: `{shown}` is not the URL of a server", hint="write it as https://HOST or https://HOST:PORT"
         )
     return match[1]
+
+
+def parse_storage(text: str) -> Mapping[str, Any]:
+    """Read where nodes and operator leave data for each other: a folder that all see, or `s3://bucket/prefix`.
+
+    Gives what stations are told. Raises StartRefused for anything else.
+    """
+    if re.fullmatch(r"(s3|gs|az)://[^/]+(/.*)?", text):
+        return {"kind": "object", "url": text.rstrip("/")}
+    path = text.removeprefix("file://")
+    if Path(path).is_absolute():
+        return {"kind": "directory", "path": str(Path(path))}
+    shown = re.sub(r"//.*@", "//...@", text)  # what stands there may be a password
+    raise StartRefused(
+        f"--storage: `{shown}` is no place that other machines can reach",
+        hint="use s3://bucket/prefix, or the absolute path of a folder that all machines see at that path",
+    )
+
+
+def parse_channel_address(text: str) -> str:
+    """Read the HOST or HOST:PORT by which other machines reach the channel. Raises StartRefused for others."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([1-9][0-9]{0,4}))?", text)
+    if match is None or int(match[2] or 1) > _LARGEST_PORT:
+        raise StartRefused(
+            f"--channel-address: `{text}` is no address of this machine", hint="write it as HOST or HOST:PORT"
+        )
+    return text

@@ -266,3 +266,29 @@ def test_what_is_removed_is_gone_and_may_be_removed_again(place: Place) -> None:
         place.files.remove(place.url("folder/x"))
 
     assert [place.url("folder/x2")] == place.list()
+
+
+def test_any_part_of_a_file_is_read_that_was_not_listed(place: Place) -> None:
+    data = bytes(range(256)) * 4096
+    place.put("a b/part", data)
+
+    url = place.url("a b/part")
+    assert data[:5] == place.files.read_range(url, 0, 5)
+    assert data[300_000:700_000] == place.files.read_range(url, 300_000, 400_000)
+    assert data[-3:] == place.files.read_range(url, len(data) - 3, 3)
+    assert b"" == place.files.read_range(url, 7, 0)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(8, 3), (10, 1), (1000, 5)])
+def test_a_part_beyond_the_end_of_a_file_is_not_read(place: Place, offset: int, length: int) -> None:
+    place.put("short", b"0123456789")
+
+    with pytest.raises(FileChanged, match="short` is not there, or has no"):
+        place.files.read_range(place.url("short"), offset, length)
+
+
+def test_no_part_is_read_of_a_file_that_is_not_there(place: Place) -> None:
+    place.put("other", b"x")
+
+    with pytest.raises(FileChanged):
+        place.files.read_range(place.url("none"), 0, 1)

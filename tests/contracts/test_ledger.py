@@ -362,6 +362,7 @@ def test_a_job_is_read_back_as_it_was_added(ledger: Ledger, config: Any):
         {"policy": Policy(max_failures=MaxFailures(count=0), timeout_seconds=7.0, batch_timeout_seconds=0.25)},
         {"output": Output(path="s3://b/ä", format=OutputFormat.PARQUET, include_input=True)},
         {"rerun_of": job(3).id, "origin": job(4).id},
+        {"workers_min": 1},
     ],
 )
 def test_a_job_keeps_what_was_asked_for_it(ledger: Ledger, asked: dict[str, Any]):

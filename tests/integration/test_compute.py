@@ -264,6 +264,7 @@ def test_no_group_is_left_when_all_workers_are_gone(operator: OperatorProcess, f
 
     while_running = list(parent.glob(f"cortex-{supervisor.pid}-*"))
     supervisor.kill()  # it can clear up nothing
+    supervisor.wait()  # else the worker might end before the kernel kills it, too
     (folder / "gate").touch()
     ended = operator.wait(job)
     operator.stop()
@@ -271,6 +272,25 @@ def test_no_group_is_left_when_all_workers_are_gone(operator: OperatorProcess, f
     assert len(while_running) == 2  # of the worker, and of the template
     assert ended["status"] == "status_succeeded"
     assert [group for group in parent.glob("cortex-*") if group in while_running or f"-{job}-" in group.name] == []
+
+
+def test_no_group_is_left_of_a_supervisor_that_was_killed_when_there_was_nothing_left_to_do(
+    start_operator: Callable[..., OperatorProcess],
+) -> None:
+    parent = own_memory_group()
+    if not parent.is_dir():
+        pytest.skip("no memory groups of version 1 here")
+    operator = start_operator("--keep-warm", "60")
+    operator.deploy(WORKING, compute={"cpu": None, "mem": "200Mi"})
+    operator.wait(operator.submit([1]))
+    (supervisor,) = [process for process in operator.worker_processes() if process.name() == "cortex-superv"]
+
+    while_warm = list(parent.glob(f"cortex-{supervisor.pid}-*"))
+    supervisor.kill()  # no other is started
+    operator.stop()
+
+    assert while_warm != []
+    assert list(parent.glob(f"cortex-{supervisor.pid}-*")) == []
 
 
 def test_workers_that_run_at_the_same_time_have_gpus_of_their_own(

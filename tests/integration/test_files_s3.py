@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cortex.domain.errors import FileChanged, FilesError
+from cortex.domain.errors import FileChanged, FilesError, FilesUnavailable
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
 from cortex.files.s3 import S3Files
@@ -149,6 +149,30 @@ def test_a_body_that_keeps_breaking_is_read_on_from_where_it_broke(s3: S3, big: 
     assert "whole" == begins[0]
     assert sorted(set(positions)) == positions
     assert 7 <= len(positions) < 20
+
+
+@pytest.mark.parametrize("fail", FAULTS)
+def test_a_part_of_a_file_outlasts_faults_that_pass(s3: S3, big: FileInfo, fail: Callable[[S3], None]) -> None:
+    fail(s3)
+
+    assert DATA[1_000_000:2_000_000] == hurried().read_range(big.url, 1_000_000, 1_000_000)
+
+
+@pytest.mark.parametrize(("fail", "reason"), LASTING)
+def test_a_part_of_a_file_is_given_up_after_a_while(
+    s3: S3, big: FileInfo, fail: Callable[[S3], None], reason: str
+) -> None:
+    fail(s3)
+
+    with pytest.raises(FilesUnavailable, match=reason):
+        hurried().read_range(big.url, 1_000_000, 1_000_000)
+
+
+def test_a_server_that_gives_no_part_of_a_file_is_told(s3: S3, big: FileInfo) -> None:
+    s3.faults.strip("HTTP_RANGE", "HTTP_IF_RANGE")
+
+    with pytest.raises(FilesError, match="its server gives no part of a file"):
+        hurried().read_range(big.url, 1_000_000, 1_000_000)
 
 
 def test_slow_bytes_are_waited_for(s3: S3, big: FileInfo) -> None:

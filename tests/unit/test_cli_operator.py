@@ -151,3 +151,15 @@ def test_what_is_no_url_of_a_server_is_refused(text: str) -> None:
         parse_public_url(text)
 
     assert "secret" not in str(refused.value)
+
+
+def test_what_the_engine_of_other_machines_is_told(started: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.9:6379")
+    monkeypatch.setenv("CORTEX_OPERATOR_CHANNEL_PORT", "8889")
+
+    cortex("operator", "--engine", "ray", "--channel-host", "10.0.0.5", "--storage", "/shared")
+
+    (settings,) = started
+    assert ("ray", "10.0.0.9:6379") == (settings.engine, settings.ray_address)
+    assert ("10.0.0.5", 8889, None) == (settings.channel_host, settings.channel_port, settings.channel_address)
+    assert {"kind": "directory", "path": "/shared"} == settings.storage

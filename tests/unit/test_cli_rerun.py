@@ -39,6 +39,7 @@ def job(status: str, succeeded: int) -> dict[str, Any]:
         (["--all"], {"what": "all", "version": "current"}),
         (["--hook", "--original"], {"what": "hook", "version": "original"}),
         (["--workers", "4"], {"what": "failed", "version": "current", "workers": 4}),
+        (["--workers", "2-8"], {"what": "failed", "version": "current", "workers": {"min": 2, "max": 8}}),
     ],
 )
 def test_a_rerun_asks_for_what_its_options_say(

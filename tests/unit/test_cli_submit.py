@@ -63,6 +63,12 @@ def test_items_from_stdin(operator: StubOperator) -> None:
     assert {"workers": 3, "item_list": {"items": [1, 2], "batch_size": 1}} == submitted(operator)
 
 
+def test_an_elastic_job_is_asked_for_by_its_least_and_its_most(operator: StubOperator) -> None:
+    cortex("submit", "digits", "--lines", "s3://b/k", "--workers", "2-8")
+
+    assert {"min": 2, "max": 8} == submitted(operator)["workers"]
+
+
 def test_bad_lines_are_named_with_file_line_and_reason_before_anyone_is_asked(
     operator: StubOperator, folder: Path
 ) -> None:
@@ -244,6 +250,9 @@ def test_a_config_that_contradicts_itself_is_refused(
         (["--files", "", "--batch-size", "1"], "--files got an empty path: `.` is the current folder"),
         (["--lines", "a", ""], "--lines got an empty path: `.` is the current folder"),
         (["--lines", "a", "--workers", "0"], "invalid value for `--workers`: 0 is not in the range x>=1"),
+        (["--lines", "a", "--workers", "8-2"], "invalid value for `--workers`: 8-2 is not in the range 1<=MIN<=MAX"),
+        (["--lines", "a", "--workers", "0-2"], "invalid value for `--workers`: 0-2 is not in the range 1<=MIN<=MAX"),
+        (["--lines", "a", "--workers", "2-"], "invalid value for `--workers`: 2- is neither a number nor a range"),
         (["job.json", "--dry-run", "--wait"], "--dry-run submits nothing that --wait could wait for"),
     ],
 )

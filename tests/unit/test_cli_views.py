@@ -266,6 +266,16 @@ requested   pending   initializing   stalled   running   failed   succeeded
     assert expected in unstyle(job_view({"job_status": waiting, "endpoint": "E"}, NOW))
 
 
+def test_of_an_elastic_job_the_least_and_the_most_are_requested() -> None:
+    elastic = job(workers=8, workers_min=2, workers_now=5, worker_counts={"running": 5})
+    expected = """\
+requested   initializing   running   failed   succeeded
+2-8         0              5         0        0
+"""
+
+    assert expected in unstyle(job_view({"job_status": elastic, "endpoint": "E"}, NOW))
+
+
 def test_all_apis_are_listed_with_their_newest_job() -> None:
     apis: Any = [
         (

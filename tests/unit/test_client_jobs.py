@@ -191,6 +191,12 @@ def test_items_are_any_iterable_of_json_values(operator: StubOperator, client: c
     assert {"workers": 1, "item_list": {"items": items, "batch_size": 2}} == submitted(operator)
 
 
+def test_an_elastic_job_says_its_least_and_its_most(operator: StubOperator, client: cortex.Client) -> None:
+    client.submit("digits", items=[1], batch_size=1, workers={"min": 2, "max": 8})
+
+    assert {"min": 2, "max": 8} == submitted(operator)["workers"]
+
+
 def test_options_go_as_they_are_and_only_those_that_are_given(operator: StubOperator, client: cortex.Client) -> None:
     client.submit(
         "digits",
@@ -423,6 +429,10 @@ def test_what_can_be_done_with_a_job(operator: StubOperator, job: cortex.Job) ->
     [
         ({}, {"what": "failed", "version": "current"}),
         ({"all": True, "workers": 3}, {"what": "all", "version": "current", "workers": 3}),
+        (
+            {"workers": {"min": 1, "max": 3}},
+            {"what": "failed", "version": "current", "workers": {"min": 1, "max": 3}},
+        ),
         ({"hook": True, "original": True}, {"what": "hook", "version": "original"}),
     ],
 )

@@ -45,7 +45,7 @@ def api(name: str, endpoint: str = "") -> str:
 
 
 def test_all_problems_are_reported_at_once_in_the_order_of_their_lines():
-    top = "(allowed: compute, job, kind, name, networking, predictor)"
+    top = "(allowed: compute, job, kind, name, networking, node_groups, predictor)"
     below = (
         "(allowed: config, env, model_path, models, path, processes_per_replica, python_path, signature_key, "
         "threads_per_process, type)"

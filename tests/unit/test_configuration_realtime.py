@@ -81,6 +81,7 @@ def test_what_says_no_kind_is_a_realtime_api_with_the_defaults_of_the_reference(
         },
         "networking": {"endpoint": None, "timeout": None},
         "compute": {"cpu": "200m", "mem": None, "gpu": 0},
+        "node_groups": None,
         "autoscaling": {
             "min_replicas": 1,
             "max_replicas": 100,

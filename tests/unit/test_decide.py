@@ -9,9 +9,11 @@ from cortex.operator.run.decide import (
     Action,
     End,
     Facts,
+    GiveBack,
     ReleaseWorkers,
     StartHook,
     StartWorkers,
+    Withdraw,
     decide,
 )
 
@@ -59,6 +61,12 @@ STOPPING = {"status": JobStatus.STOPPING}
         ([], facts(ready=BOTH)),
         ([StartWorkers(1)], facts(ready=("b",))),
         ([StartWorkers(2)], facts(has_hook=True)),
+        # An elastic one gives back what others wait for, and withdraws who could do nothing.
+        ([GiveBack(1)], facts(ready=BOTH, surplus=1)),
+        ([GiveBack(1), StartWorkers(1)], facts(ready=("a",), surplus=1)),
+        ([GiveBack(1)], facts(ready=("a",), surplus=1, is_hopeless=True)),
+        ([Withdraw(2)], facts(ready=BOTH, starting=2)),
+        ([StartHook("a")], facts(ready=BOTH, surplus=1, **ALL_ENDED)),
         # Where no further Worker is worth a try, those that are ready go on alone.
         ([], facts(ready=("b",), is_hopeless=True)),
         ([], facts(starting=1, is_hopeless=True)),

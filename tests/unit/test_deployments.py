@@ -338,6 +338,13 @@ def test_what_the_machine_never_has_room_for_is_refused(story: Story, make, comp
     story.check(make("a", ", compute: {cpu: 4, mem: 1Gi, gpu: 1}"))
 
 
+@pytest.mark.parametrize("make", [batch, realtime])
+def test_a_machine_alone_is_in_no_group_of_nodes(story: Story, make) -> None:
+    with pytest.raises(InvalidConfiguration, match="node_groups: this operator runs workers on its own machine"):
+        story.check(make("a", ", node_groups: [gpu]"))
+    story.check(make("a", ", node_groups: []"))
+
+
 def test_a_splitter_takes_no_room(story: Story) -> None:
     story.check(splitter("s", a=100))
 

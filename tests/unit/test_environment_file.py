@@ -7,6 +7,7 @@ from threading import Thread
 import pytest
 from stub_operator import Refusal, StubOperator, cortex
 
+from cortex.clients.connect import local_operator
 from cortex.clients.environments import (
     Environment,
     Environments,
@@ -235,3 +236,20 @@ def test_commands_use_the_default_environment_and_say_which() -> None:
     assert implied.stdout == named.stdout
     assert unknown.exit_code == 1
     assert unknown.stderr.startswith("error: there is no environment `there`; there is `local`, `here`")
+
+
+def test_local_may_have_its_workers_run_by_a_ray() -> None:
+    result = cortex("env", "configure", "local", "--ray-address", "10.0.0.9:6379")
+    assert (0, "configured local environment\n") == (result.exit_code, result.stdout)
+    assert "10.0.0.9:6379" == read_environments().find("local").ray_address == local_operator().ray_address
+    assert "ray address:       10.0.0.9:6379" in cortex("env", "list").stdout
+
+    assert 0 == cortex("env", "configure", "local", "--ray-address", "").exit_code
+    assert Environments() == read_environments()
+
+
+def test_the_workers_of_an_operator_elsewhere_are_not_for_us_to_place() -> None:
+    result = cortex("env", "configure", "prod", "--ray-address", "10.0.0.9:6379")
+
+    assert 2 == result.exit_code
+    assert "--ray-address is for `local` alone" in result.stderr

@@ -6,6 +6,7 @@ from typing import Any
 
 from cortex.domain.lease import Lease
 from cortex.operator.run.feeder import Feeder
+from cortex.operator.run.reclaim import Reclaim
 from cortex.operator.run.workers import Phase, WorkerView
 from job_story import Peer
 
@@ -34,7 +35,7 @@ class Queue:
     def held_by(self, worker: str) -> Lease | None:
         return self.held.get(worker)
 
-    def lease(self, worker: str) -> Lease:
+    def lease(self, worker: str, *, most_bytes: int | None = None) -> Lease:
         self.queued -= 1
         self.held[worker] = lease = Lease(token=1, worker=worker, segment=0, first=0, end=2)
         return lease
@@ -57,7 +58,13 @@ class Story:
         self.later: list[Callable[[], None]] = []
         self.shortened: list[str] = []
         self.may_lease = True
-        self.feeder = Feeder(self, self.views, lambda: self.may_lease, self.call_later)  # type: ignore[arg-type]
+        self.reclaim = Reclaim(
+            attempts=self,  # type: ignore[arg-type]
+            workers=self.views,
+            call_later=self.call_later,
+            handle=lambda call: call(),
+        )
+        self.feeder = Feeder(self, self.views, self.reclaim, lambda: self.may_lease, self.call_later)  # type: ignore[arg-type]
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         self.later.append(call)
@@ -66,7 +73,7 @@ class Story:
     def frame(self, lease: Lease) -> dict[str, Any]:
         return {"type": "lease"}
 
-    def shorten(self, lease: Lease) -> None:
+    def shorten(self, lease: Lease, told_limit: int | None = None) -> None:
         self.shortened.append(lease.worker)
         self.dispatch.queued += 1
         self.dispatch.held[lease.worker] = Lease(token=1, worker=lease.worker, segment=0, first=0, end=1)

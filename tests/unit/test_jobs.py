@@ -206,7 +206,7 @@ def test_a_worker_that_has_done_the_last_batch_is_let_go_once(story: Story, monk
     let_go: list[str] = []
     monkeypatch.setattr(story.engine, "stop", lambda worker, at_once: let_go.append(worker))
 
-    events, connection = story.jobs.worker_events, SimpleNamespace(send=told.append)
+    events, connection = story.jobs.worker_events, SimpleNamespace(send=told.append, elsewhere=None)
     story.started()
     events.worker_connected(worker, connection, {"phase": "ready", "has_hook": False})
     story.jobs.folder(job).states(0).write_bytes(bytes([BatchState.SUCCEEDED] * 2))

@@ -90,3 +90,31 @@ def test_a_replica_that_is_no_misfit_has_room_for_all_of_its_processes(cpu: int,
 
     assert needs.millicores * processes <= MACHINE.millicores
     assert needs.mem_bytes * processes <= MACHINE.mem_bytes
+
+
+ELSEWHERE = Machine(cpu_cores=1, mem_bytes=2**30, gpus=0, is_all=False)
+
+
+def test_what_is_larger_than_this_machine_may_fit_on_another_one() -> None:
+    compute = Compute.model_validate({"cpu": 64, "mem": "512Gi", "gpu": 8})
+
+    assert ELSEWHERE.misfit(compute) is None
+    assert 10_000 == ELSEWHERE.places(compute)
+
+
+@pytest.mark.parametrize(
+    ("expected", "compute"),
+    [
+        ("cpu: got `5000`, must be at most 4096: no machine has more cores", {"cpu": 5000}),
+        ("mem: got `1P`, must be at most 128Ti: no machine has more", {"mem": "1P"}),
+        ("gpu: got `2000`, must be at most 1024: no machine has more", {"gpu": 2000}),
+    ],
+)
+def test_what_no_machine_has_is_refused_before_a_count_overflows(expected: str, compute: dict[str, object]) -> None:
+    assert expected == ELSEWHERE.misfit(Compute.model_validate(compute))
+
+
+def test_the_groups_of_nodes_are_what_each_process_of_a_replica_needs_too() -> None:
+    needs = needs_of_process(Compute.model_validate({"cpu": 1}), 2, ["gpu"])
+
+    assert Needs(millicores=500, node_groups=("gpu",)) == needs

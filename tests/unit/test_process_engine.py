@@ -25,7 +25,9 @@ class Heard:
         self.exited: list[str] = []
         self.endings: dict[str, Exit] = {}
 
-    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+    def worker_started(
+        self, worker: str, *, pid: int, process_started_at: float, supervisor: str, node: str | None = None
+    ) -> None:
         pass
 
     def worker_drained(self, worker: str) -> None:
@@ -161,6 +163,19 @@ def test_a_worker_starts_when_there_is_room_beside_all_others(story: Story) -> N
     assert "each needs 1 cpu, and 2 of the machine's 2 are taken" == story.engine.shortage(Needs(**CORE))
 
 
+def test_what_an_elastic_job_gives_back_goes_to_who_waits_for_it(story: Story) -> None:
+    peer = story.connect()
+    before = story.engine.may_keep("a", least=1)
+    for worker in ("a1", "a2", "b1", "a3"):
+        story.order(worker, **CORE)
+
+    asked = story.engine.may_keep("a", least=1)
+    story.exited("a2")
+
+    assert (None, 1, None) == (before, asked, story.engine.may_keep("a", least=1))
+    assert ["a1", "a2", "b1"] == peer.started
+
+
 def test_a_worker_that_waits_is_withdrawn_and_told_a_moment_later(story: Story) -> None:
     peer = story.connect()
     for worker in ("a1", "a2", "a3"):
@@ -233,11 +248,14 @@ def test_nobody_gets_a_place_before_the_supervisor_of_an_earlier_operator_has_to
     place = {"job_id": "a", "millicores": 1000, "mem_bytes": 0, "gpus": 0, "devices": []}
     child = {"worker": "a1", "pid": None, "exit_status": None, "place": place}
 
+    asked = story.engine.may_keep("a", least=0)
     peer = story.connect(earlier.pid, child)
     still = [*other.started, *peer.started]
+    asked_then = story.engine.may_keep("a", least=0)
     story.exited("a1")
 
     assert ([], []) == (before, still)
+    assert (None, 0) == (asked, asked_then)  # nothing is asked back before it is known what there is
     assert ["b1"] == [*other.started, *peer.started]
 
 

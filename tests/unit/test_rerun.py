@@ -143,9 +143,11 @@ def test_a_request_says_what_how_and_by_how_many() -> None:
         (b'{"what": "some"}', "what: got `some` (string), must be `failed`, `all` or `hook`"),
         (b'{"version": 1}', "version: got `1` (integer), must be `current` or `original`"),
         (b'{"workers": 0}', "workers: got `0` (integer), must be at least 1"),
-        (b'{"workers": "2"}', "workers: got `2` (string), must be a valid integer"),
+        (b'{"workers": "2"}', "workers: got `2` (string), must be a whole number, or such as `{"),
+        (b'{"workers": {"max": 2}}', "workers.min: is required"),
+        (b'{"workers": {"min": 1, "max": 2, "mx": 3}}', "workers.mx: unknown field; did you mean `max`?"),
         (b'{"worker": 2}', "worker: unknown field; did you mean `workers`? (allowed: version, what, workers)"),
-        (b'{"what": 1, "workers": true}', "workers: got `true` (boolean), must be a valid integer"),
+        (b'{"what": 1, "workers": true}', "workers: got `true` (boolean), must be a whole number, or such as"),
         (b"[" * 100_000, "the request "),
     ],
 )
@@ -183,6 +185,14 @@ def test_a_rerun_of_a_rerun_keeps_the_first_job_in_mind(story: Story) -> None:
     made = story.rerun(earlier, workers=5)
 
     assert (EARLIER, f"{123:016x}", 5) == (made.rerun_of, made.origin, made.workers)
+
+
+def test_a_rerun_is_elastic_as_its_job_or_as_it_says(story: Story) -> None:
+    earlier = story.job(FAILED, workers=8, workers_min=2)
+
+    made = [story.rerun(earlier), story.rerun(earlier, workers={"min": 1, "max": 3}), story.rerun(earlier, workers=4)]
+
+    assert [(8, 2), (3, 1), (4, None)] == [(each.workers, each.workers_min) for each in made]
 
 
 @pytest.mark.parametrize(

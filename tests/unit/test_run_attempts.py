@@ -180,6 +180,20 @@ def test_a_worker_whose_batch_takes_too_long_is_ended_and_the_batch_has_had_an_a
     assert JobStatus.COMPLETED_WITH_FAILURES == story.status
 
 
+def test_a_worker_that_is_cut_off_is_not_ended_for_a_batch_that_it_may_have_ended_since(tmp_path: Path):
+    story = begun(tmp_path, batches=2, policy=Policy(batch_timeout_seconds=2.0))
+    story.write_page(story.worker, Page.CURRENT, 1)
+    story.write_page(story.worker, Page.STARTED_AT_NS, story.now_ns)
+    story.now_ns += 3 * 10**9
+    stopped = []
+    for is_cut_off in (True, False):
+        story.write_page(story.worker, Page.IS_CUT_OFF, is_cut_off)
+        story.ring()
+        stopped.append(story.worker in story.engine.stopped)
+
+    assert stopped == [False, True]
+
+
 def test_a_batch_that_began_while_its_worker_was_being_ended_pays_nothing(tmp_path: Path):
     story = begun(tmp_path, batches=2, policy=Policy(batch_timeout_seconds=2.0))
     story.run_lease()

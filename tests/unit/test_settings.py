@@ -7,7 +7,14 @@ import pytest
 
 from cortex.domain.errors import StartRefused
 from cortex.domain.retention import KeepJobs
-from cortex.settings import Settings, parse_keep_jobs, parse_log_sink, parse_size
+from cortex.settings import (
+    Settings,
+    parse_channel_address,
+    parse_keep_jobs,
+    parse_log_sink,
+    parse_size,
+    parse_storage,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,35 @@ def test_what_is_no_place_for_logs_is_refused(text: str) -> None:
         parse_log_sink(text)
 
     assert "s3://bucket/prefix" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("storage", "text"),
+    [
+        ({"kind": "object", "url": "s3://bucket"}, "s3://bucket"),
+        ({"kind": "object", "url": "s3://bucket/a/b"}, "s3://bucket/a/b/"),
+        ({"kind": "directory", "path": "/shared/cortex"}, "/shared/cortex"),
+        ({"kind": "directory", "path": "/shared"}, "file:///shared/"),
+    ],
+)
+def test_places_that_all_machines_reach(storage: dict[str, str], text: str) -> None:
+    assert storage == parse_storage(text)
+
+
+@pytest.mark.parametrize("text", ["", "shared", "s3://", "https://a/b", "file://shared", "./shared"])
+def test_what_other_machines_cannot_reach_is_refused(text: str) -> None:
+    with pytest.raises(StartRefused, match="--storage") as refused:
+        parse_storage(text)
+
+    assert "s3://bucket/prefix" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("text", ["operator.cortex.svc", "10.0.0.5:8889", "[fd00::1]:8889", "host:65535"])
+def test_addresses_that_workers_are_told(text: str) -> None:
+    assert text == parse_channel_address(text)
+
+
+@pytest.mark.parametrize("text", ["", "http://a", "a:", "a:0", "a:65536", "a:b", "a b", "a/b"])
+def test_what_is_no_address_for_workers_is_refused(text: str) -> None:
+    with pytest.raises(StartRefused, match="--channel-address"):
+        parse_channel_address(text)

@@ -14,7 +14,7 @@ import pytest
 from cortex.domain.frame import FrameReader
 from cortex.domain.silence import Silence
 from cortex.worker.link import offer
-from cortex.worker.stopped import Stopped
+from cortex.worker.stopped import Stopped, is_gone
 
 PROC = Path("/proc")
 
@@ -143,3 +143,21 @@ def test_a_peer_that_is_gone_is_told_to_whoever_offers_a_frame() -> None:
 
     with ours, pytest.raises(BrokenPipeError):
         offer(ours, {"type": "beat"})
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_is_as_gone_as_one_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stat(tmp_path / "7" / "task", 7, state="Z")
+    write_stat(tmp_path / "7" / "task", 8, state="S")
+    read_text = Path.read_text
+
+    def read_or_end(path: Path, **how: str) -> str:
+        if path.parent.name == "8":
+            raise ProcessLookupError
+        return read_text(path, **how)
+
+    was_gone = is_gone(tmp_path, 7)
+    monkeypatch.setattr(Path, "read_text", read_or_end)
+
+    assert (False, True) == (was_gone, is_gone(tmp_path, 7))

@@ -206,6 +206,13 @@ def test_whether_results_wait_for_room_is_not_asked_of_thousands_of_workers(
     assert len(read) < 200
 
 
+def test_the_disk_that_is_full_is_the_workers_own_where_that_is_elsewhere(story: Story) -> None:
+    story.begin(0)
+    story.write(NO_ROOM_SINCE_NS=story.now_ns, COPY_OF=1)
+
+    assert (story.watch.reason(RUNNING) or "").startswith("the disk of a worker's machine is full: ")
+
+
 def test_a_stall_is_told_once_in_the_log_and_so_is_its_end(story: Story) -> None:
     story.begin(0)
     for _ in range(4):
@@ -256,6 +263,16 @@ def test_a_worker_whose_predictor_does_not_become_ready_is_named(story: Story) -
     story.records.append(record)
 
     starting = "the start of a predictor (import and `__init__`) has been running for 1m 10s in worker pid-7"
+    assert story.after(60) == f"no batch has ended for 1m: {starting}"
+
+
+def test_a_worker_elsewhere_is_named_with_its_node_and_does_not_run_since_1970(story: Story) -> None:
+    view = story.run.workers[WORKER]
+    view.phase, view.node = Phase.INITIALIZING, "10.0.0.3"
+    record = WorkerRecord(worker=WORKER, job_id=JOB.id, supervisor="s", pid=7, process_started_at=0.0)
+    story.records.append(record)
+
+    starting = "the start of a predictor (import and `__init__`) has been running for 1m in worker pid-7@10.0.0.3"
     assert story.after(60) == f"no batch has ended for 1m: {starting}"
 
 

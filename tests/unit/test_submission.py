@@ -59,6 +59,15 @@ def test_a_request_becomes_batches_of_json_arrays():
     )
 
 
+@pytest.mark.parametrize(
+    ("expected", "workers"), [((3, None), 3), ((8, 2), {"min": 2, "max": 8}), ((4, None), {"min": 4, "max": 4})]
+)
+def test_a_job_has_one_number_of_workers_or_is_elastic(expected: tuple[int, int | None], workers: Any):
+    submission = read({**VALID, "workers": workers})
+
+    assert expected == (submission.workers, submission.workers_min)
+
+
 def test_a_request_may_name_files():
     lister = {"s3_paths": ["s3://b/k", "/data"], "includes": ["**.jpg"], "excludes": ["**_3.jpg"], "batch_size": 2}
     upload = f"upload://{'0a' * 16}/items.jsonl"
@@ -158,6 +167,12 @@ def test_what_is_nested_too_deeply_is_refused(body, depth):
         ("workers: is required", {"item_list": ITEM_LIST}),
         ("workers: got `0`, must be at least 1", {**VALID, "workers": 0}),
         ("workers: got `-1`, must be at least 1", {**VALID, "workers": -1}),
+        ('workers: got `"2-8"`, must be a whole number, or such as `{"min"', {**VALID, "workers": "2-8"}),
+        ("workers.min: is required", {**VALID, "workers": {"max": 8}}),
+        ("workers.min: got `0`, must be at least 1", {**VALID, "workers": {"min": 0, "max": 8}}),
+        ("workers.max: got `2147483648`, must be at most", {**VALID, "workers": {"min": 1, "max": 2**31}}),
+        ("workers: `min` is `8`, must be at most `max`, which is `2`", {**VALID, "workers": {"min": 8, "max": 2}}),
+        ("workers.mx: unknown field; did you mean `max`?", {**VALID, "workers": {"min": 1, "max": 2, "mx": 3}}),
         ("workers: got `1.5`, must be", {**VALID, "workers": 1.5}),
         ("workers: got `1.0`, must be", {**VALID, "workers": 1.0}),
         ("workers: got `true`, must be", {**VALID, "workers": True}),

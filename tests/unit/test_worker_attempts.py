@@ -74,7 +74,9 @@ class Story:
             predictor=cast(LoadedPredictor, SimpleNamespace(predict=predictor.predict)),
             rows=self.rows,
             page=self.page,
-            output=cast(Output, SimpleNamespace(log=self._log, log_at=lambda _, message: self._log(message))),
+            output=cast(
+                Output, SimpleNamespace(log=self._log, log_at=lambda _, message: self._log(message), node=None)
+            ),
         )
 
     def _log(self, message: str, level: str = "INFO") -> None:

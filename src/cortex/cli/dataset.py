@@ -9,7 +9,15 @@ import click
 
 from cortex.cli.job_config import read_config
 from cortex.cli.job_policy import JobPolicy
-from cortex.clients.job_request import JobOptions, Prepared, as_it_is, with_files, with_items, with_uploaded_files
+from cortex.clients.job_request import (
+    JobOptions,
+    Prepared,
+    WorkerRange,
+    as_it_is,
+    with_files,
+    with_items,
+    with_uploaded_files,
+)
 from cortex.clients.local_files import (
     LocalFile,
     absolute,
@@ -38,7 +46,7 @@ class Dataset:
     lines: tuple[str, ...]
     includes: tuple[str, ...]
     excludes: tuple[str, ...]
-    workers: int | None
+    workers: int | WorkerRange | None
     batch_size: int | None
     config: tuple[str, ...]
     policy: JobPolicy

@@ -1,6 +1,7 @@
 """`cortex env`"""
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -8,7 +9,7 @@ from cortex.cli.group import PrefixGroup
 from cortex.cli.options import output_option, talk, write_json
 from cortex.cli.tables import facts
 from cortex.clients.connect import client_of, local_operator
-from cortex.clients.environments import Environment, parse_endpoint, read_environments, write_environments
+from cortex.clients.environments import LOCAL, Environment, parse_endpoint, read_environments, write_environments
 from cortex.domain.errors import CortexError, Forbidden, Unauthorized
 
 
@@ -21,12 +22,17 @@ def command() -> None:
 @click.argument("name", metavar="NAME")
 @click.option("--operator-endpoint", metavar="URL", help="The operator's address.")
 @click.option("--api-key", metavar="KEY", help="The operator's key; kept in a file that only you may read.")
-def configure(name: str, operator_endpoint: str | None, api_key: str | None) -> None:
+@click.option("--ray-address", metavar="ADDRESS", help="For `local`: the Ray that runs its workers; none if empty.")
+def configure(name: str, operator_endpoint: str | None, api_key: str | None, ray_address: str | None) -> None:
     """Add an environment, or change it.
 
     \b
     cortex env configure prod --operator-endpoint https://cortex.example.com --api-key KEY
+    cortex env configure local --ray-address 10.0.0.9:6379
     """
+    if ray_address is not None:
+        _configure_ray(name, ray_address, [operator_endpoint, api_key])
+        return
     if operator_endpoint is None:
         if not sys.stdin.isatty():
             raise click.UsageError("there is no terminal to ask on: give the --operator-endpoint")
@@ -45,6 +51,16 @@ def configure(name: str, operator_endpoint: str | None, api_key: str | None) -> 
         talk(f"warning: {error}")
     except CortexError as error:
         talk(f"warning: {error.message}")
+
+
+def _configure_ray(name: str, ray_address: str, others: Sequence[str | None]) -> None:
+    if name != LOCAL or any(others):
+        raise click.UsageError(f"--ray-address is for `{LOCAL}` alone, whose operator is started here")
+    environments = read_environments()
+    write_environments(environments.with_environment(Environment(name=LOCAL, ray_address=ray_address or None)))
+    click.echo(f"configured {name} environment")
+    if local_operator().find() is not None:
+        talk("its operator runs, and goes on as it is: `cortex cluster down` ends it")
 
 
 @command.command(name="list")
@@ -99,7 +115,8 @@ def delete(name: str) -> None:
 def _about(environment: Environment) -> str:
     if environment.operator_endpoint is None:
         running = local_operator().find()
-        return facts([("operator endpoint", running.address if running else "started when a command needs it")])
+        about = [("operator endpoint", running.address if running else "started when a command needs it")]
+        return facts(about + ([("ray address", environment.ray_address)] if environment.ray_address else []))
     pairs = [("operator endpoint", environment.operator_endpoint)]
     if environment.api_key is not None:
         pairs.append(("api key", _masked(environment.api_key) or ""))

@@ -13,10 +13,12 @@ from cortex.settings import (
     DEFAULT_KEEP_JOBS,
     DEFAULT_STALL_SECONDS,
     Settings,
+    parse_channel_address,
     parse_keep_jobs,
     parse_log_sink,
     parse_public_url,
     parse_size,
+    parse_storage,
 )
 from cortex.web.guard import is_loopback
 from cortex.wiring import run_operator
@@ -68,7 +70,47 @@ from cortex.wiring import run_operator
     envvar="CORTEX_OPERATOR_MAX_UPLOAD",
     help="How much the files of a job that are uploaded may have.",
 )
-@click.option("--engine", default="processes", envvar="CORTEX_OPERATOR_ENGINE", help="Who runs the workers.")
+@click.option(
+    "--engine",
+    default="processes",
+    envvar="CORTEX_OPERATOR_ENGINE",
+    help="Who runs the workers: `processes` of this machine, or `ray` on the machines of a cluster.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    envvar="RAY_ADDRESS",
+    show_default="the cluster of this machine",
+    help="The address of the Ray that runs the workers: HOST:PORT, or ray://HOST:PORT from outside of it.",
+)
+@click.option(
+    "--channel-host",
+    metavar="HOST",
+    envvar="CORTEX_OPERATOR_CHANNEL_HOST",
+    show_default="that of --host, or if that is loopback, the one from which Ray is reached",
+    help="The address to listen on for workers on other machines.",
+)
+@click.option(
+    "--channel-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    envvar="CORTEX_OPERATOR_CHANNEL_PORT",
+    help="The port for workers on other machines; 0 takes a free one, and at the next start the same one.",
+)
+@click.option(
+    "--channel-address",
+    metavar="HOST[:PORT]",
+    envvar="CORTEX_OPERATOR_CHANNEL_ADDRESS",
+    show_default="what is listened on",
+    help="What workers on other machines connect to, if that is not what is listened on.",
+)
+@click.option(
+    "--storage",
+    metavar="PLACE",
+    envvar="CORTEX_OPERATOR_STORAGE",
+    show_default="over the channel",
+    help="Where large payloads and results pass between machines: s3://bucket/prefix, or a folder that all see.",
+)
 @click.option(
     "--keep-warm",
     default=60.0,
@@ -140,6 +182,11 @@ def command(
     allowed_paths: tuple[Path, ...],
     max_upload: str,
     engine: str,
+    ray_address: str | None,
+    channel_host: str | None,
+    channel_port: int,
+    channel_address: str | None,
+    storage: str | None,
     keep_warm: float,
     heartbeat: float,
     grace_period: float,
@@ -158,6 +205,7 @@ def command(
     cortex operator --port 0 --data-dir /var/lib/cortex
     cortex operator --host 0.0.0.0 --api-key-file key --allow-path /data
     cortex operator --api-key-file key --public-url https://cortex.example.com
+    cortex operator --host 10.0.0.5 --api-key-file key --engine ray --ray-address 10.0.0.9:6379 --channel-port 8889
     """
     settings = Settings(
         host=host,
@@ -168,6 +216,11 @@ def command(
         allowed_paths=tuple(path.resolve() for path in allowed_paths) or (None if is_loopback(host) else ()),
         max_upload_bytes=parse_size(max_upload),
         engine=engine,
+        ray_address=ray_address,
+        channel_host=channel_host,
+        channel_port=channel_port,
+        channel_address=parse_channel_address(channel_address) if channel_address else None,
+        storage=parse_storage(storage) if storage else None,
         keep_warm_seconds=keep_warm,
         heartbeat_seconds=heartbeat,
         grace_seconds=grace_period,

@@ -5,7 +5,9 @@ import click
 from cortex.cli.connection import connect
 from cortex.cli.options import environment_option, output_option
 from cortex.cli.submitted import tell_submitted
+from cortex.cli.workers import read_workers
 from cortex.clients.job import rerun_request
+from cortex.clients.job_request import WorkerRange
 
 
 @click.command()
@@ -14,7 +16,7 @@ from cortex.clients.job import rerun_request
 @click.option("--all", "is_all", is_flag=True, help="Run every batch again.")
 @click.option("--hook", "is_hook", is_flag=True, help="Run no batch, only `on_job_complete` again.")
 @click.option("--original", "is_original", is_flag=True, help="Use the version of the API that the job ran with.")
-@click.option("--workers", metavar="N", type=click.IntRange(1), help="How many workers.  [default: as the job]")
+@click.option("--workers", metavar="N", callback=read_workers, help="How many, as in `submit`.  [default: as the job]")
 @click.option("--wait", "is_waiting", is_flag=True, help="Show the job's progress, and fail unless it succeeds.")
 @environment_option
 @output_option
@@ -24,7 +26,7 @@ def command(
     is_all: bool,
     is_hook: bool,
     is_original: bool,
-    workers: int | None,
+    workers: int | WorkerRange | None,
     is_waiting: bool,
     environment_name: str | None,
     output: str,

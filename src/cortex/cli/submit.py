@@ -12,6 +12,7 @@ from cortex.cli.job_policy import JobPolicy, job_policy_options
 from cortex.cli.options import environment_option, output_option, write_json
 from cortex.cli.submitted import tell_submitted
 from cortex.cli.upload import send
+from cortex.cli.workers import read_workers
 from cortex.clients.job_request import Prepared
 
 
@@ -23,7 +24,7 @@ from cortex.clients.job_request import Prepared
 @click.option("--lines", metavar="PATH...", multiple=True, help="The items are the lines of these files, each JSON.")
 @click.option("--include", "includes", metavar="GLOB", multiple=True, help="Take only files that match one of these.")
 @click.option("--exclude", "excludes", metavar="GLOB", multiple=True, help="Leave out files that match one of these.")
-@click.option("--workers", metavar="N", type=click.IntRange(1), help="How many workers.  [default: 1]")
+@click.option("--workers", metavar="N", callback=read_workers, help="How many; 2-8: as there is room.  [default: 1]")
 @click.option("--batch-size", metavar="N", type=click.IntRange(1), help="How many items `predict` gets at a time.")
 @click.option("--config", metavar="NAME=VALUE", multiple=True, help="A field of the job's config; `a.b=1` sets b in a.")
 @job_policy_options

@@ -158,5 +158,7 @@ def _worker_stats(status: JobFacts) -> str:
         ("failed", counts.get("failed", 0)),
         ("succeeded", counts.get("succeeded", 0)),
     ]
-    shown = [("requested", status["workers"]), *(each for each in columns if each[0] in _ALWAYS_SHOWN or each[1])]
+    requested = f"{status['workers_min']}-{status['workers']}" if "workers_min" in status else str(status["workers"])
+    shown: list[tuple[str, object]] = [("requested", requested)]
+    shown += [each for each in columns if each[0] in _ALWAYS_SHOWN or each[1]]
     return "worker stats\n" + table([name for name, _ in shown], [[count for _, count in shown]])

@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 from cortex.answers import ApiInfo, ApiSummary, Deployment, Failure, JobFacts, OperatorInfo, Verification
 from cortex.clients.client import Client
 from cortex.clients.job import Job, Stream
+from cortex.clients.job_request import WorkerRange
 from cortex.clients.progress import Progress, display, is_shown
 from cortex.clients.submission import SubmitOptions
 from cortex.clients.threads import Threads
@@ -85,7 +86,7 @@ class AsyncJob:
         all: bool = False,  # noqa: A002 - the word of the command line
         hook: bool = False,
         original: bool = False,
-        workers: int | None = None,
+        workers: int | WorkerRange | None = None,
         idempotency_key: str | None = None,
     ) -> "AsyncJob":
         """See Job."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cortex import __version__
-from cortex.clients.environments import Environment, local_data_directory, read_environments
+from cortex.clients.environments import LOCAL, Environment, local_data_directory, read_environments
 from cortex.clients.local import LocalOperator
 from cortex.clients.operator_client import OperatorClient
 
@@ -32,7 +32,7 @@ def connect(environment_name: str | None, tell: Callable[[str], None] = _log.inf
 
 def local_operator() -> LocalOperator:
     """Return the operator of `local`, running or not."""
-    return LocalOperator(data_dir=local_data_directory())
+    return LocalOperator(data_dir=local_data_directory(), ray_address=read_environments().find(LOCAL).ray_address)
 
 
 def local_address(tell: Callable[[str], None]) -> str:

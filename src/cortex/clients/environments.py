@@ -23,6 +23,7 @@ class Environment:
     name: str
     operator_endpoint: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    ray_address: str | None = None  # of the Ray that runs the workers of `local`; None: they run on this machine
 
     @property
     def is_local(self) -> bool:
@@ -51,7 +52,10 @@ class Environments:
 
     def with_environment(self, environment: Environment) -> "Environments":
         """Add an environment, or replace the one of the same name."""
-        self._refuse_local(environment.name, "configured: cortex starts that operator itself, on this machine")
+        if environment.operator_endpoint is not None or environment.api_key is not None:
+            self._refuse_local(environment.name, "configured: cortex starts that operator itself, on this machine")
+        elif environment.is_local:
+            return replace(self, known=(environment, *self.known[1:]))
         if not _NAME.fullmatch(environment.name):
             raise InvalidRequest(
                 f"`{environment.name}` is no name for an environment",
@@ -100,21 +104,23 @@ def read_environments() -> Environments:
         remote = [
             Environment(name=entry["name"], operator_endpoint=entry["operator_endpoint"], api_key=entry.get("api_key"))
             for entry in entries
+            if entry["name"] != LOCAL
         ]
+        ray = next((entry["ray"] for entry in entries if entry["name"] == LOCAL), None)
         default = document.get("default_environment", LOCAL)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise InvalidRequest(
             f"`{path}` cannot be read: {error}", hint="delete it and configure the environments again"
         ) from error
-    return Environments(default=default, known=(Environment(name=LOCAL), *remote))
+    return Environments(default=default, known=(Environment(name=LOCAL, ray_address=ray), *remote))
 
 
 def write_environments(environments: Environments) -> None:
     """Replace the user's environments; a reader finds the old file or the new one, and nobody else may read it."""
     path = _file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    remote = [_entry(environment) for environment in environments.known if not environment.is_local]
-    document = {"default_environment": environments.default, "environments": remote}
+    entries = [_entry(environment) for environment in environments.known if environment != Environment(name=LOCAL)]
+    document = {"default_environment": environments.default, "environments": entries}
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # 0600 from birth
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -149,6 +155,8 @@ def _file() -> Path:
 
 
 def _entry(environment: Environment) -> dict[str, str]:
+    if environment.is_local:
+        return {"name": environment.name, "ray": environment.ray_address or ""}
     entry = {"name": environment.name, "operator_endpoint": environment.operator_endpoint or ""}
     if environment.api_key is not None:
         entry["api_key"] = environment.api_key

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any, Literal, TypeVar
 
 from cortex.answers import Failure, JobFacts, Verification
+from cortex.clients.job_request import WorkerRange
 from cortex.clients.lines import line_blocks
 from cortex.clients.operator_client import OperatorClient
 from cortex.clients.progress import Progress, display, is_shown
@@ -95,7 +96,7 @@ class Job:
         all: bool = False,  # noqa: A002 - the word of the command line
         hook: bool = False,
         original: bool = False,
-        workers: int | None = None,
+        workers: int | WorkerRange | None = None,
         idempotency_key: str | None = None,
     ) -> "Job":
         """Make a job of what has failed in this one, or was not begun; its results are those of both.
@@ -169,7 +170,7 @@ class Job:
                 yield [read(line) for line in block]
 
 
-def rerun_request(*, all: bool, hook: bool, original: bool, workers: int | None) -> bytes:  # noqa: A002 - as above
+def rerun_request(*, all: bool, hook: bool, original: bool, workers: int | WorkerRange | None) -> bytes:  # noqa: A002 - as above
     """Write the request for a rerun; `all` and `hook` exclude each other."""
     body: dict[str, Any] = {
         "what": "all" if all else "hook" if hook else "failed",

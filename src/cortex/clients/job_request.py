@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from cortex.answers import DryRun
 from cortex.clients.local_files import Upload, absolute, is_local
@@ -14,11 +14,18 @@ SHOWN_PATHS: Final = 10
 """How many paths a dry run shows."""
 
 
+class WorkerRange(TypedDict):
+    """As many workers as there is room for, at most `max`; all above `min` are given back while others wait."""
+
+    min: int
+    max: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
     """What a job request says besides its dataset."""
 
-    workers: int
+    workers: int | WorkerRange
     config: Mapping[str, Any]
     policy: Mapping[str, Any] = field(default_factory=dict)  # the other fields of a request, as they are: `retries` …
 
@@ -26,7 +33,7 @@ class JobOptions:
         """Write the job request."""
         others = {"config": self.config, **self.policy} if self.config else self.policy
         rest = b"," + _json(others)[1:-1] if others else b""
-        return b'{"workers":%d,"%b":%b%b}' % (self.workers, section.encode(), dataset, rest)
+        return b'{"workers":%b,"%b":%b%b}' % (_json(self.workers), section.encode(), dataset, rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ class LocalOperator:
 
     data_dir: Path
     program: tuple[str, ...] = (sys.executable, "-m", "cortex", "operator")
+    ray_address: str | None = None  # of the Ray that is to run its workers
 
     def find(self) -> RunningOperator | None:
         """Return the running operator, if one runs."""
@@ -170,6 +171,8 @@ class LocalOperator:
         """Start an operator that outlives this process; return whether it came to listen."""
         reading, writing = os.pipe()
         options = ["--host", LOOPBACK, "--port", str(port), "--data-dir", str(self.data_dir)]
+        if self.ray_address is not None:
+            options += ["--engine", "ray", "--ray-address", self.ray_address]
         with open(reading, "rb") as ready:  # noqa: PTH123 - a descriptor has no path
             try:
                 with self._log_path.open("ab") as log:

@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any, Final, Literal, Required, TypedDict
 
-from cortex.clients.job_request import JobOptions, Prepared, as_it_is, with_items, with_uploaded_items
+from cortex.clients.job_request import JobOptions, Prepared, WorkerRange, as_it_is, with_items, with_uploaded_items
 from cortex.clients.local_files import LocalFile, Upload
 from cortex.clients.operator_client import OperatorClient
 from cortex.clients.sources import prepare_files
@@ -56,7 +56,7 @@ class SubmitOptions(TypedDict, total=False):
     includes: Iterable[str]  # only files that match one of these globs
     excludes: Iterable[str]  # no files that match one of these globs
     batch_size: int  # how many items `predict` gets at a time; of `lines` 1 if left out
-    workers: int  # 1 if left out
+    workers: int | WorkerRange  # 1 if left out
     config: Mapping[str, Any]  # merged into that of `cortex.yaml`
     retries: int | Retries | None  # how many more attempts after the first
     batch_timeout: Duration | None  # of one call of `predict`
@@ -104,7 +104,14 @@ def _job(options: SubmitOptions) -> JobOptions:
     _encode(policy, "the options")
     config = options.get("config", {})
     _encode(config, "`config`")
-    return JobOptions(workers=_whole("workers", options.get("workers", 1)), config=config, policy=policy)
+    return JobOptions(workers=_workers(options.get("workers", 1)), config=config, policy=policy)
+
+
+def _workers(asked: int | WorkerRange) -> int | WorkerRange:
+    if not isinstance(asked, Mapping):
+        return _whole("workers", asked)
+    _encode(asked, "`workers`")  # what it says, the operator checks
+    return asked
 
 
 def _batch_size(options: SubmitOptions) -> int:

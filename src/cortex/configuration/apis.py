@@ -10,6 +10,7 @@ from cortex.configuration.compute import Compute
 from cortex.configuration.disagreement import Findings, refuse_all
 from cortex.configuration.job_options import JobOptions
 from cortex.configuration.networking import Networking, RealtimeNetworking, endpoint_of
+from cortex.configuration.node_groups import NodeGroups, node_groups_field
 from cortex.configuration.predictor import BatchPredictor, Predictor
 from cortex.configuration.section import Section, empty_if_null
 from cortex.configuration.update_strategy import UpdateStrategy
@@ -36,6 +37,7 @@ class BatchApi(Section):
     compute: Annotated[Compute, BeforeValidator(empty_if_null, json_schema_input_type=Compute | None)] = Field(
         default=Compute(), description="What each worker needs.", examples=[{"cpu": 1, "mem": "2Gi"}]
     )
+    node_groups: NodeGroups = node_groups_field()
     job: Annotated[JobOptions, BeforeValidator(empty_if_null, json_schema_input_type=JobOptions | None)] = Field(
         default=JobOptions(),
         description="What holds for each job that does not say otherwise; a submission has the same fields.",
@@ -70,6 +72,7 @@ class RealtimeApi(Section):
     compute: Annotated[Compute, BeforeValidator(empty_if_null, json_schema_input_type=Compute | None)] = Field(
         default=Compute(), description="What each replica needs.", examples=[{"cpu": 1, "mem": "2Gi"}]
     )
+    node_groups: NodeGroups = node_groups_field()
     autoscaling: Annotated[Autoscaling, BeforeValidator(empty_if_null, json_schema_input_type=Autoscaling | None)] = (
         Field(
             default=Autoscaling(),

@@ -84,8 +84,8 @@ class HookState(IntEnum):
 class Page:
     """The words of a Worker's page: a small mapped file, so that what it says outlives every process.
 
-    The first group and the last are written by the Worker, the second by the operator, the third by the supervisor, and
-    by nobody else.
+    The first group and LINES_LEFT_OUT are written by the Worker, the second and IS_CUT_OFF by the operator, the third
+    by the supervisor, and by nobody else.
     """
 
     SIZE: Final = 128
@@ -102,8 +102,13 @@ class Page:
     TOKEN: Final = 8  # the Lease that this Worker may hold; 0 for none
     FIRST: Final = 9  # its first Batch
     LIMIT: Final = 10  # no Batch from here on may be started
+    COPY_OF: Final = 11  # the station that has the Worker's own page, elsewhere; 0 where this is what the Worker sees
 
     IS_TO_END: Final = 12  # a SIGTERM is meant for this Worker
     LOG_IS_FULL: Final = 13  # for our own lines: those of later Leases are not written any more
 
     LINES_LEFT_OUT: Final = 14  # by the Worker again: how many it has not written
+
+    IS_CUT_OFF: Final = (
+        15  # by the operator, on a copy: nothing is heard, and the Worker may be in something else by now
+    )

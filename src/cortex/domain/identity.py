@@ -1,4 +1,4 @@
-"""The names that the service gives to Jobs and Batches."""
+"""The names that the service gives to Jobs, Batches and Workers."""
 
 from collections.abc import Callable
 from uuid import UUID, uuid5
@@ -43,3 +43,11 @@ def batch_ids(job: str) -> Callable[[int], str]:
 def part_id(batch: str, part: Part) -> str:
     """Name a Part of the Batch with this id: a UUID of version 5, the same on every attempt."""
     return str(uuid5(UUID(batch), f"{part.first}-{part.end}"))
+
+
+def log_name(pid: int, node: str | None) -> str:
+    """Name a Worker as the log of its Job does: `pid-167`, or `pid-167@NODE` where it runs on another machine.
+
+    On two machines, two may have the same process id.
+    """
+    return f"pid-{pid}" if node is None else f"pid-{pid}@{node}"

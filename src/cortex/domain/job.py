@@ -95,7 +95,8 @@ class Job:
     id: str
     api_name: str
     api_id: str
-    workers: int
+    workers: int  # at once; of an elastic Job, as far as there is room
+    workers_min: int | None = None  # of an elastic Job: it gives back what it has above them where others wait
     config: Mapping[str, Any] | None
     source: FileSource | None = None  # None where the request held the items
     policy: Policy = field(default_factory=Policy)

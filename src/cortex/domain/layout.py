@@ -84,6 +84,10 @@ class JobFolder:
         """The state byte of each Batch."""
         return self.root.joinpath("segments", f"{segment:06}.states")
 
+    def problem(self, segment: int) -> Path:
+        """Why Batches of a Segment have no payload, where those who read it cannot find that out themselves."""
+        return self.root.joinpath("segments", f"{segment:06}.problem")
+
     def page(self, worker: str) -> Path:
         """The page of a Worker."""
         return self.root.joinpath("workers", f"{worker}.page")  # in one step: it is asked for often

@@ -1,6 +1,6 @@
 """The contract of an engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,6 +19,7 @@ class Needs:
     millicores: int = 0  # reserved, not a limit
     mem_bytes: int = 0  # reserved, and a limit; 0: neither
     gpus: int = 0
+    node_groups: tuple[str, ...] = ()  # it runs on a node of one of these; of any where there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,30 @@ class WorkerOrder:
     comes_first: bool = False  # its API is out of service without it
 
 
+class Elsewhere(Protocol):
+    """What is different about a Worker that runs on another machine: it does not see the operator's files.
+
+    Its station gives it a page of its own, and what it writes comes to the operator with the end of its Lease.
+    """
+
+    @property
+    def most_lease_bytes(self) -> int:
+        """How much payload one Lease may have; one of a single Batch may have more."""
+
+    def settle(self, token: int, limit: int, then: Callable[[], None]) -> None:
+        """Have the Worker see the new limit of its Lease.
+
+        `then` is called when its page, as the operator reads it, shows whatever it has begun in spite of that: never,
+        if it is lost before.
+        """
+
+
 class Connection(Protocol):
     """A peer on the channel: a Worker, or a supervisor."""
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """What is different about it, if it is on another machine."""
 
     def send(self, frame: Frame, data: bytes | None = None) -> None:
         """Send it a frame, with what follows it; lost if it is gone."""
@@ -58,8 +81,10 @@ class Connection(Protocol):
 class EngineListener(Protocol):
     """Who hears of the life of Workers, in this order; of one that never ran only the last two."""
 
-    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
-        """Its process runs. Said again when its supervisor comes back."""
+    def worker_started(
+        self, worker: str, *, pid: int, process_started_at: float, supervisor: str, node: str | None = None
+    ) -> None:
+        """Its process runs, on this machine or on that node. Said again when its supervisor comes back."""
 
     def worker_drained(self, worker: str) -> None:
         """All that it printed can be read in the Job's log."""
@@ -86,6 +111,14 @@ class Engine(Protocol):
 
     def has_place(self, worker: str) -> bool:
         """Tell whether a Worker that was ordered has been given its place; if not, it waits for one."""
+
+    def may_keep(self, job_id: str, *, least: int) -> int | None:
+        """Tell how many of its places an elastic Job may keep: others wait for the rest of them. None: all.
+
+        From now on it is known that the Job can do without the Workers that it has above `least`: those get a place
+        after all others. Never less than `least` is told, unless it has no more; and what is given back goes to those
+        it is asked back for. An engine that has room for more whenever it is ordered asks for nothing.
+        """
 
     def shortage(self, needs: Needs) -> str:
         """Say what a Worker that needs this waits for, to follow the words "workers wait for compute: "."""

@@ -7,14 +7,18 @@ The promises:
   it needs is kept free from what others behind it would take. Workers of one Job need the same, so every Job gets
   its turn. Before all of them come those without which an API would be out of service. Nothing is kept for one that
   has no room even when all Jobs have ended: replicas need not end.
+- An elastic Job can do without the Workers that it has above its least: those get a place after all others, and give
+  it back where others wait for it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
 from cortex.domain.quantity import write_bytes
 from cortex.engines.engine import Needs
+from cortex.engines.outlook import Capacity, Outlook, plus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,9 @@ class _Order:
     number: int  # in the order in which they came
 
 
+_Turn = tuple[bool, bool, int, int]
+
+
 @dataclass(slots=True, kw_only=True)
 class Places:
     """See the module."""
@@ -52,6 +59,9 @@ class Places:
     _waiting: dict[str, _Order] = field(default_factory=dict)
     _line: dict[str, dict[str, _Order]] = field(default_factory=dict)  # those who wait, by Job, oldest first
     _placed_of: Counter[str] = field(default_factory=Counter)  # how many, by Job
+    _needs_of: dict[str, Needs] = field(default_factory=dict)  # of each Worker of a Job that has a place
+    _least_of: dict[str, int] = field(default_factory=dict)  # of elastic Jobs: what they do not give back
+    _asked_of: Counter[str] | None = None  # what they are to give back; None where that has to be found out
     _taken: Needs = field(default_factory=Needs)  # by all of them together
     _lasting: Needs = field(default_factory=Needs)  # by those that may be there for ever
     _lasting_workers: int = 0
@@ -67,13 +77,14 @@ class Places:
             has_room = self._fits(needs, beside=self._taken, workers=len(self._placed))
             self._is_settled = job_id in self._line or not has_room
         self._line.setdefault(job_id, {})[worker] = order
+        self._asked_of = None
 
     def adopt(self, place: Place) -> None:
         """Count a Worker that runs already, whether or not there was room for it."""
         self._leave_line(place.worker)
         self._leave_place(place.worker)
         self._enter(place)
-        self._is_settled = False
+        self._has_changed()
 
     def release(self, worker: str) -> None:
         """Take a Worker out of the line, or out of its place. May be repeated."""
@@ -89,20 +100,65 @@ class Places:
         return place
 
     def _place_first_that_fits(self) -> Place | None:
-        taken, workers = self._taken, len(self._placed)
-        firsts = [next(iter(orders.values())) for orders in self._line.values()]
+        order = self._walk(self._outlook(), is_planning=False)
+        return self._place(order) if order else None
+
+    def may_keep(self, job_id: str, *, least: int) -> int | None:
+        """Tell how many of its places an elastic Job may keep; None: all. See Engine."""
+        if self._least_of.get(job_id) != least:
+            known = self._placed_of.keys() | self._line.keys()
+            self._least_of = {each: self._least_of[each] for each in self._least_of.keys() & known}
+            self._least_of[job_id] = least
+            self._has_changed()
+        if self._asked_of is None:
+            outlook = self._outlook()
+            self._walk(outlook, is_planning=True)
+            self._asked_of = outlook.given
+        asked = self._asked_of[job_id]
+        return self._placed_of[job_id] - asked if asked else None
+
+    def _outlook(self) -> Outlook:
+        return Outlook(
+            capacity=self._capacity,
+            taken=self._taken,
+            workers=len(self._placed),
+            placed=self._placed_of.copy(),
+            least=self._least_of,
+            needs=self._needs_of,
+        )
+
+    def _walk(self, outlook: Outlook, *, is_planning: bool) -> _Order | None:
+        """Give the first in line that fits now; or see only what is to be given back for all of them together."""
+        taken, workers = self._taken, len(self._placed)  # by those who are there, with what is kept
+        line: list[tuple[_Turn, _Order, Iterator[_Order]]] = []
+        for orders in self._line.values():
+            behind = iter(orders.values())
+            first = next(behind)
+            line.append((self._turn(first, outlook), first, behind))
+        heapify(line)
         is_first = True  # of those that get what they need when all Jobs have ended
-        for order in sorted(firsts, key=self._turn):
-            if self._fits(order.needs, beside=taken, workers=workers):
-                return self._place(order)
-            if is_first and self._has_room_for(order.needs, beside=self._lasting, workers=self._lasting_workers):
-                taken, workers = _plus(taken, order.needs), workers + 1  # what it waits for is kept for it
-                is_first = False
+        while line and (not is_planning or outlook.can_ask):
+            _, order, behind = heappop(line)
+            if outlook.has_room(order.needs) and self._fits(order.needs, beside=taken, workers=workers):
+                if not is_planning:
+                    return order
+                taken, workers = plus(taken, order.needs), workers + 1
+            elif not outlook.make_room(order.job_id, order.needs):
+                has_room = self._capacity.has_room(order.needs, beside=self._lasting, workers=self._lasting_workers)
+                if is_first and has_room and not outlook.is_spare(order.job_id):
+                    taken, workers = plus(taken, order.needs), workers + 1  # what it waits for is kept for it
+                    outlook.keep(order.needs)
+                    is_first = False
+                continue  # those behind it, of the same Job, need the same
+            outlook.enter(order.job_id, order.needs)
+            is_first = False
+            if (after := next(behind, None)) is not None:
+                heappush(line, (self._turn(after, outlook), after, behind))
         return None
 
-    def _turn(self, order: _Order) -> tuple[bool, int, int]:
+    def _turn(self, order: _Order, outlook: Outlook) -> _Turn:
         comes_first = order.lasts and any(each.comes_first for each in self._line[order.job_id].values())
-        return not comes_first, self._placed_of[order.job_id], order.number
+        return not comes_first, outlook.is_spare(order.job_id), outlook.placed[order.job_id], order.number
 
     def has_place(self, worker: str) -> bool:
         """Tell whether a Worker has been given a place."""
@@ -128,14 +184,16 @@ class Places:
         return "what is free is kept for a worker that is before them in line"
 
     def _fits(self, needs: Needs, *, beside: Needs, workers: int) -> bool:
-        return self._has_room_for(needs, beside=beside, workers=workers) and needs.gpus <= len(self._free_devices())
+        has_room = self._capacity.has_room(needs, beside=beside, workers=workers)
+        return has_room and needs.gpus <= len(self._free_devices())
 
-    def _has_room_for(self, needs: Needs, *, beside: Needs, workers: int) -> bool:
-        return (
-            workers < self.most_workers
-            and _has_room(needs.millicores, beside.millicores, self.millicores)
-            and _has_room(needs.mem_bytes, beside.mem_bytes, self.mem_bytes)
-            and _has_room(needs.gpus, beside.gpus, len(self.devices))
+    @property
+    def _capacity(self) -> Capacity:
+        return Capacity(
+            millicores=self.millicores,
+            mem_bytes=self.mem_bytes,
+            gpus=len(self.devices),
+            workers=self.most_workers,
         )
 
     def _free_devices(self) -> list[str]:
@@ -146,7 +204,7 @@ class Places:
             del self._line[order.job_id][worker]
             if not self._line[order.job_id]:
                 del self._line[order.job_id]
-            self._is_settled = False
+            self._has_changed()
 
     def _place(self, order: _Order) -> Place:
         self._leave_line(order.worker)
@@ -158,6 +216,7 @@ class Places:
     def _enter(self, place: Place) -> None:
         self._placed[place.worker] = place
         self._placed_of[place.job_id] += 1
+        self._needs_of[place.job_id] = place.needs
         self._given.update(place.devices)
         self._take(place, times=1)
 
@@ -165,24 +224,19 @@ class Places:
         if place := self._placed.pop(worker, None):
             self._placed_of[place.job_id] -= 1
             if not self._placed_of[place.job_id]:
-                del self._placed_of[place.job_id]
+                del self._placed_of[place.job_id], self._needs_of[place.job_id]
             self._given.subtract(place.devices)
             self._take(place, times=-1)
-            self._is_settled = False
+            self._has_changed()
+
+    def _has_changed(self) -> None:
+        self._is_settled, self._asked_of = False, None
 
     def _take(self, place: Place, *, times: int) -> None:
-        self._taken = _plus(self._taken, place.needs, times=times)
+        self._taken = plus(self._taken, place.needs, times=times)
         if place.lasts:
-            self._lasting = _plus(self._lasting, place.needs, times=times)
+            self._lasting = plus(self._lasting, place.needs, times=times)
             self._lasting_workers += times
-
-
-def _plus(some: Needs, others: Needs, *, times: int = 1) -> Needs:
-    return Needs(
-        millicores=some.millicores + times * others.millicores,
-        mem_bytes=some.mem_bytes + times * others.mem_bytes,
-        gpus=some.gpus + times * others.gpus,
-    )
 
 
 def _has_room(needed: int, taken: int, there_is: int) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cortex.worker
 from cortex.domain.ending import Exit
@@ -22,14 +22,13 @@ from cortex.domain.silence import BEAT_SECONDS, Silence
 from cortex.domain.timing import Timer
 from cortex.engines.devices import VISIBLE_DEVICES
 from cortex.engines.engine import Connection, Engine, EngineListener, Needs, WorkerOrder
-from cortex.engines.place_frame import read_place, write_place
 from cortex.engines.places import Place, Places
 from cortex.engines.process_table import is_there, kill, process_started_at, supervisors_of
+from cortex.engines.supervisor_frames import LOST_WITH_SUPERVISOR, read_exit, read_place, write_start, write_stop
+from cortex.worker.memory import clear_up_for_good, memory_limits
 
 logger = logging.getLogger(__name__)
 
-_STOP_GRACE_SECONDS: Final = 1.0
-_END_GRACE_SECONDS: Final = 3.0
 _KILL_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 20.0
 _LOOK_AGAIN_SECONDS: Final = 0.01
@@ -141,6 +140,11 @@ class ProcessEngine(Engine):
         """See Engine."""
         return self.places.has_place(worker)
 
+    def may_keep(self, job_id: str, *, least: int) -> int | None:
+        """See Engine."""
+        keeps = self.places.may_keep(job_id, least=least)
+        return None if self._missing else keeps  # there may be room when all are found
+
     def shortage(self, needs: Needs) -> str:
         """See Engine."""
         if self._missing:
@@ -157,8 +161,7 @@ class ProcessEngine(Engine):
             # Not at once: who stops several Workers must not hear of the first before it has stopped the last.
             self.call_later(0, partial(self._exited, worker, Exit(status=None, detail="was not started")))
         else:
-            grace = _STOP_GRACE_SECONDS if at_once else _END_GRACE_SECONDS
-            known.supervisor.send({"type": "stop", "worker": worker, "at_once": at_once, "grace_seconds": grace})
+            known.supervisor.send(write_stop(worker, at_once=at_once))
 
     def may_return(self) -> bool:
         """See Engine."""
@@ -195,6 +198,8 @@ class ProcessEngine(Engine):
             time.sleep(_LOOK_AGAIN_SECONDS)
         if self._process is not None:
             self._process.poll()  # ours to reap
+        # A supervisor that was killed has cleared up nothing, and maybe no other one has been started since.
+        clear_up_for_good(memory_limits(os.environ))
 
     def _stay(self) -> None:
         if self._cancel_end is not None:
@@ -288,16 +293,7 @@ class ProcessEngine(Engine):
             self._drained(worker)
         elif frame["type"] == "exited":
             place = self.places.place_of(worker)
-            stopped_seconds = frame.get("stopped_seconds")
-            was_stopped = f"was stopped for {stopped_seconds:g} s and killed" if stopped_seconds else None
-            ending = Exit(
-                status=frame["exit_status"],
-                is_out_of_memory=frame.get("out_of_memory", False),
-                mem_limit_bytes=place.needs.mem_bytes if place else None,
-                is_charged=was_stopped is None,
-                detail=was_stopped or frame.get("error"),
-            )
-            self._exited(worker, ending)
+            self._exited(worker, read_exit(frame, mem_limit_bytes=place.needs.mem_bytes if place else None))
 
     def supervisor_lost(self, connection: Connection) -> None:
         """The supervisor is gone; the kernel kills its Workers. They are gone for sure before anybody hears of it."""
@@ -305,11 +301,10 @@ class ProcessEngine(Engine):
         if supervisor is None:
             return
         lost = {worker: known for worker, known in self._workers.items() if known.supervisor is connection}
-        ending = Exit(status=None, detail="was killed with its supervisor", is_charged=False)
 
         def all_gone() -> None:
             for worker in lost:
-                self._exited(worker, ending)
+                self._exited(worker, LOST_WITH_SUPERVISOR)
 
         self._when_gone([(supervisor.pid, None), *((known.pid, None) for known in lost.values())], all_gone)
 
@@ -355,31 +350,15 @@ class ProcessEngine(Engine):
             supervisor.send(self._start_frame(known.order, place))
 
     def _start_frame(self, order: WorkerOrder, place: Place) -> Frame:
-        program = order.program
-        env = dict(program.env)
+        env = dict(order.program.env)
         if self.places.devices:  # a Worker that has no GPU of its own must not find those of others
             env[VISIBLE_DEVICES] = ",".join(place.devices)
-        what: dict[str, Any] = {
-            "worker": order.worker,
-            "job_id": order.job_id,
-            "folder": str(order.folder),
-            "channel": str(self.channel),
-            "project": str(program.project),
-            "predictor_path": program.predictor_path,
-            "predictor_type": program.predictor_type,
-            "python_path": program.python_path,
-            "serves": order.serves,
-            "env": env,
-        }
-        return {
-            "type": "start",
-            "python": str(program.python),
-            "env": {**program.inherited, **env},
-            "log": str(order.log),
-            "log_limit_bytes": self.log_limit_bytes,
-            "log_rotates": order.serves,  # that of an API has no end
-            "keep_warm_seconds": self.keep_warm_seconds,
-            "heartbeat_seconds": self.heartbeat_seconds,
-            "place": write_place(place),
-            "order": what,
-        }
+        return write_start(
+            order,
+            place,
+            channel=self.channel,
+            env=env,
+            log_limit_bytes=self.log_limit_bytes,
+            keep_warm_seconds=self.keep_warm_seconds,
+            heartbeat_seconds=self.heartbeat_seconds,
+        )

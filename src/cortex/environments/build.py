@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from socket import gethostname
 
 from cortex.domain.errors import EnvironmentFailed
 from cortex.environments.install import CommandError, run_uv
@@ -113,10 +114,10 @@ def _hint(message: str) -> str:
     if "not found in the" in message or "no version" in message:
         return (
             "check the name and the version in `requirements.txt`; a package from an index of your own needs that "
-            "index in pip's or uv's settings where the operator runs (`PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`)"
+            "index in pip's or uv's settings where it is installed (`PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`)"
         )
     if "Failed to fetch" in message or "error sending request" in message:
-        return "the package index cannot be reached from the operator: check its network, or name another index"
+        return f"the package index cannot be reached from `{gethostname()}`: check its network, or name another index"
     if "Failed to build" in message:
         return "a package has no wheel for this machine and its build failed: ask for a version that has one"
     return "correct `requirements.txt` and deploy again"

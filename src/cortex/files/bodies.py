@@ -25,6 +25,11 @@ def changed(file: FileInfo) -> FileChanged:
     )
 
 
+def not_there(url: str, offset: int, length: int) -> FileChanged:
+    """Say that these bytes of a file are not there."""
+    return FileChanged(f"`{url}` is not there, or has no {length} bytes from {offset} on")
+
+
 def whole_body(file: FileInfo, ask: Callable[[int], Pieces], patience: Patience) -> Pieces:
     """Give all bytes of a file in pieces.
 

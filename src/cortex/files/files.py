@@ -33,6 +33,12 @@ class Files(Protocol):
         Raises FileChanged, at once or from any read, when it is not what was listed any more, and FilesError.
         """
 
+    def read_range(self, url: str, offset: int, length: int) -> bytes:
+        """Give so many bytes of a file, from an offset on; it need not have been listed.
+
+        Raises FileChanged where there is no such file, or where it ends before, and FilesError.
+        """
+
     def write(self, url: str, data: bytes) -> None:
         """Write a file, whole or not at all; one that is there is replaced, and folders are made as needed.
 

@@ -26,7 +26,7 @@ from obstore.store import AzureStore, GCSStore
 
 from cortex.domain.errors import FilesError, FilesUnavailable
 from cortex.files.address import Address, key_after, read_address
-from cortex.files.bodies import BrokenOff, Pieces, changed, whole_body
+from cortex.files.bodies import BrokenOff, Pieces, changed, not_there, whole_body
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
 from cortex.files.read_ahead import PIECE_BYTES, read_ahead
@@ -83,6 +83,20 @@ class ObjectStoreFiles:
     def open(self, file: FileInfo) -> BinaryIO:
         """Keep the contract; about 4 MiB are held."""
         return read_ahead(whole_body(file, partial(self._pieces, file), self._patience), name=file.url)
+
+    def read_range(self, url: str, offset: int, length: int) -> bytes:
+        """Keep the contract."""
+        address = _address(url)
+        if not length:
+            return b""
+        try:
+            with _told(url, address, "read"):
+                data = bytes(obstore.get_range(self._store(address), address.key, start=offset, length=length))
+        except _Gone as error:
+            raise not_there(url, offset, length) from error
+        if len(data) != length:
+            raise not_there(url, offset, length)
+        return data
 
     def write(self, url: str, data: bytes) -> None:
         """Keep the contract."""
@@ -179,15 +193,21 @@ def _told(url: str, address: Address, verb: str) -> Iterator[None]:
     except (PreconditionError, FileNotFoundError, NotFoundError) as error:
         raise (_Gone() if verb == "read" else _translate(error, url, address, verb)) from error
     except _FAILURES as error:
+        if verb == "read" and _status(error) == 416:
+            raise _Gone from error
         raise _translate(error, url, address, verb) from error
+
+
+def _status(error: Exception) -> int:
+    status = re.search(r"status code: (\d{3})", str(error))
+    return int(status[1]) if status else 0
 
 
 def _translate(error: Exception, url: str, address: Address, verb: str) -> FilesError:
     """Say what happened. The error's own words are not repeated: they hold whole URLs, with signatures in them."""
     verbed = {"list": "listed", "read": "read", "write": "written", "remove": "removed", "reach": "reached"}[verb]
     what, name = f"`{url}` cannot be {verbed}", _NAMES[address.scheme]
-    status = re.search(r"status code: (\d{3})", str(error))
-    number = int(status[1]) if status else 0
+    number = _status(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError) or number in (401, 403):
         return FilesError(f"{what}: {name} denies access", hint=_CREDENTIAL_HINTS[address.scheme])
     if isinstance(error, FileNotFoundError | NotFoundError) or number == 404:

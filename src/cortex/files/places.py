@@ -37,6 +37,10 @@ class AllFiles:
         """Keep the contract."""
         return self._place(file.url).open(file)
 
+    def read_range(self, url: str, offset: int, length: int) -> bytes:
+        """Keep the contract."""
+        return self._place(url).read_range(url, offset, length)
+
     def write(self, url: str, data: bytes) -> None:
         """Keep the contract."""
         self._place(url).write(url, data)

@@ -8,6 +8,7 @@ prefix shorter than a path segment.
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache, partial
 from typing import Any, BinaryIO, TypeVar
 
@@ -20,7 +21,7 @@ from botocore.session import Session, get_session
 
 from cortex.domain.errors import FilesError
 from cortex.files.address import Address, key_after, read_address
-from cortex.files.bodies import BrokenOff, Pieces, changed, whole_body
+from cortex.files.bodies import BrokenOff, Pieces, changed, not_there, whole_body
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
 from cortex.files.read_ahead import PIECE_BYTES, read_ahead
@@ -87,6 +88,28 @@ class S3Files:
     def open(self, file: FileInfo) -> BinaryIO:
         """Keep the contract; about 4 MiB are held."""
         return read_ahead(whole_body(file, partial(self._pieces, file), self._patience), name=file.url)
+
+    def read_range(self, url: str, offset: int, length: int) -> bytes:
+        """Keep the contract."""
+        address = _address(url)
+        question = {"Bucket": address.bucket, "Key": address.key, "Range": f"bytes={offset}-{offset + length - 1}"}
+
+        def ask(s3: Any) -> bytes:
+            answer = s3.get_object(**question)
+            with closing(answer["Body"]) as body:
+                if not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
+                    raise FilesError(f"`{url}` cannot be read: its server gives no part of a file")
+                return bytes(body.read())  # all of it: only so is it seen that it broke off
+
+        if not length:
+            return b""
+        try:
+            data = self._call(address, url, "read", ask)
+        except _Gone as error:
+            raise not_there(url, offset, length) from error
+        if len(data) != length:
+            raise not_there(url, offset, length)
+        return data
 
     def write(self, url: str, data: bytes) -> None:
         """Keep the contract."""

@@ -98,6 +98,11 @@ class Deployments:
             place = f"{file_name}: {api.name} ({api.kind})"
             if not isinstance(api, TrafficSplitter) and (misfit := self.machine.misfit(api.compute)):
                 raise InvalidConfiguration(f"{place}: compute.{misfit}")
+            if not isinstance(api, TrafficSplitter) and api.node_groups and not self.machine.has_groups():
+                raise InvalidConfiguration(
+                    f"{place}: node_groups: this operator runs workers on its own machine, which is in no group",
+                    hint="remove it, or have the operator started with `--engine ray`",
+                )
             if isinstance(api, BatchApi) and not can_write(api.job.results):
                 raise InvalidConfiguration(f"{place}: job.results.format: {LACKS_PARQUET}", hint=PARQUET_HINT)
         return apis

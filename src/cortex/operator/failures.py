@@ -7,7 +7,7 @@ from itertools import tee
 from typing import Any, Final
 
 from cortex.domain.batch import BatchState
-from cortex.domain.identity import batch_id
+from cortex.domain.identity import batch_id, log_name
 from cortex.domain.isolation import Death, Part
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
@@ -89,9 +89,11 @@ def _failed_parts(failed: FailedBatch, payload: bytes) -> Iterator[bytes]:
 
 def _raised(failure: Mapping[str, Any]) -> _Line:
     """Say what predict raised; what a Worker of an earlier version has not written down is left out."""
-    line = {name: value for name, value in failure.items() if name not in {"part", "rows_before", "pid", "at_ns"}}
+    line = {
+        name: value for name, value in failure.items() if name not in {"part", "rows_before", "pid", "node", "at_ns"}
+    }
     if "pid" in failure:
-        line["worker"] = f"pid-{failure['pid']}"  # as the log calls it
+        line["worker"] = log_name(failure["pid"], failure.get("node"))
     if "at_ns" in failure:
         line["time"] = rfc3339(failure["at_ns"])
     return line

@@ -125,6 +125,7 @@ class Jobs:
             api_name=version.api_name,
             api_id=version.api_id,
             workers=submission.workers,
+            workers_min=submission.workers_min,
             config=submission.config,
             source=submission.source,
             policy=submission.policy,

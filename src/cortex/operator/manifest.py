@@ -24,6 +24,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "start_time": None if job.started_at_ns is None else rfc3339(job.started_at_ns),
         "end_time": None if job.ended_at_ns is None else rfc3339(job.ended_at_ns),
         "workers": job.workers,
+        "workers_min": job.workers_min,
         "batch_size": job.batch_size,
         "total_batch_count": job.total_batch_count,
         "item_count": job.item_count,

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from cortex.configuration import Compute
 from cortex.domain.errors import CortexError
 from cortex.domain.job import Job
 from cortex.domain.preparation_state import PreparationState
+from cortex.domain.worker_variables import worker_variables
 from cortex.engines.engine import Needs, Program
 from cortex.operator.keys import FILE_VARIABLE, KEY_VARIABLE, Keys
 from cortex.operator.machine import Machine, needs_of, needs_of_process
@@ -34,11 +34,6 @@ _NOT_INHERITED: Final = (
     KEY_VARIABLE,  # the operator's own: a Worker has a token of its Job at most
     FILE_VARIABLE,
 )
-
-_DEFAULTS: Final = {
-    # Its library would send from every Worker what its maker wants to know, by a thread that a fork lacks.
-    "ORT_DISABLE_TELEMETRY": "1",
-}
 
 
 class EnvironmentBuilder(Protocol):
@@ -135,9 +130,10 @@ class Environments:
     def setup(self, version: Version, prepared: Prepared, job: Job) -> WorkerSetup:
         """See operator.jobs.Preparation."""
         predictor, compute = version.spec["predictor"], _compute_of(version)
+        needs = needs_of(compute, _node_groups_of(version))
         token = self.keys.token(job.id) if self.keys else None
         return WorkerSetup(
-            program=self._program(version, prepared, token, needs_of(compute), CORTEX_JOB_ID=job.id),
+            program=self._program(version, prepared, token, needs, CORTEX_JOB_ID=job.id),
             config=merge_config(predictor["config"], job.config or {}),
             job_spec=job_spec(job),
             policy={
@@ -153,7 +149,8 @@ class Environments:
     def replica_setup(self, version: Version, prepared: Prepared) -> ReplicaSetup:
         """See operator.jobs.Preparation."""
         predictor = version.spec["predictor"]
-        needs = needs_of_process(_compute_of(version), predictor["processes_per_replica"])
+        processes = predictor["processes_per_replica"]
+        needs = needs_of_process(_compute_of(version), processes, _node_groups_of(version))
         token = self.keys.api_token(version.api_name) if self.keys else None
         return ReplicaSetup(
             program=self._program(version, prepared, token, needs),
@@ -186,8 +183,7 @@ class Environments:
 
     def _inherited(self, python: Path) -> dict[str, str]:
         inherited = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
-        path = f"{python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-        return {**_DEFAULTS, **inherited, "PATH": path}
+        return worker_variables(inherited, python)
 
     @property
     def is_at_work(self) -> bool:
@@ -239,6 +235,10 @@ class Environments:
 
 def _compute_of(version: Version) -> Compute:
     return _read_compute(tuple(version.spec["compute"].items()))
+
+
+def _node_groups_of(version: Version) -> Sequence[str]:
+    return version.spec.get("node_groups") or ()  # one that was deployed by an earlier version of cortex has none
 
 
 @lru_cache(maxsize=64)

@@ -23,6 +23,7 @@ def submitted(job: Job) -> dict[str, Any]:
         "job_id": job.id,
         "api_name": job.api_name,
         "workers": job.workers,
+        **({} if job.workers_min is None else {"workers_min": job.workers_min}),
         "config": job.config,
         "api_id": job.api_id,
         "sqs_url": queue_name(job),
@@ -54,10 +55,11 @@ def job_status(job: Job, counts: Counts, work_done: tuple[int, float], workers: 
         "batch_metrics": metrics,
         "item_metrics": items,
         "worker_counts": workers.counts if workers else None,
+        "workers_now": workers.counts["running"] if workers and job.workers_min is not None else None,
         "start_time": None if job.started_at_ns is None else rfc3339(job.started_at_ns),
         "end_time": None if job.ended_at_ns is None else rfc3339(job.ended_at_ns),
     }
-    optional = {"status_reason", "worker_counts", "start_time", "end_time"}
+    optional = {"status_reason", "worker_counts", "workers_now", "start_time", "end_time"}
     return {name: value for name, value in status.items() if value is not None or name not in optional}
 
 

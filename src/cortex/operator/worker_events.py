@@ -42,7 +42,9 @@ class WorkerEvents(EngineListener):
         if run := self._run_of(worker):
             run.worker_disconnected(worker, connection)
 
-    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+    def worker_started(
+        self, worker: str, *, pid: int, process_started_at: float, supervisor: str, node: str | None = None
+    ) -> None:
         """See EngineListener."""
         run = self._run_of(worker)
         if run is None:
@@ -51,7 +53,7 @@ class WorkerEvents(EngineListener):
         record = WorkerRecord(
             worker=worker, job_id=run.job.id, supervisor=supervisor, pid=pid, process_started_at=process_started_at
         )
-        self.event(run.worker_started, worker, record, of=run)
+        self.event(run.worker_started, worker, record, node, of=run)
 
     def worker_drained(self, worker: str) -> None:
         """See EngineListener."""
@@ -89,12 +91,16 @@ class WorkerRoutes(EngineListener):
         """The connection of a Worker is closed."""
         (self.serving.disconnected if is_of_replica(worker) else self.jobs.worker_disconnected)(worker, connection)
 
-    def worker_started(self, worker: str, *, pid: int, process_started_at: float, supervisor: str) -> None:
+    def worker_started(
+        self, worker: str, *, pid: int, process_started_at: float, supervisor: str, node: str | None = None
+    ) -> None:
         """See EngineListener."""
         if is_of_replica(worker):
             self.serving.started(worker)
         else:
-            self.jobs.worker_started(worker, pid=pid, process_started_at=process_started_at, supervisor=supervisor)
+            self.jobs.worker_started(
+                worker, pid=pid, process_started_at=process_started_at, supervisor=supervisor, node=node
+            )
 
     def worker_drained(self, worker: str) -> None:
         """See EngineListener."""

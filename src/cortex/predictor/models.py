@@ -95,7 +95,7 @@ def import_library(predictor_type: str) -> Any:
         raise InvalidPredictor(
             f"{library.predictor} needs `{library.module}`, which is not installed",
             hint=f"add `{library.package}` to the project's requirements.txt; for a project without one, install"
-            f" `cortex[{library.extra}]` where the operator runs",
+            f" `cortex[{library.extra}]` where workers run",
         ) from error
 
 

@@ -12,6 +12,7 @@ from cortex.domain.layout import JobFolder
 
 _WORDS = struct.Struct(f"@{Page.SIZE // 8}Q")
 _EMPTY = (0,) * (Page.SIZE // 8)
+_LARGEST = 2**64 - 1
 _HOOK_STATES = frozenset(HookState)
 
 
@@ -29,6 +30,8 @@ class PageContent:
     token: int
     first: int
     limit: int
+    is_copy: bool  # of the page that a Worker elsewhere has
+    is_cut_off: bool  # of which nothing is heard
 
 
 def create_page(folder: JobFolder, worker: str) -> None:
@@ -60,6 +63,8 @@ def read_page(folder: JobFolder, worker: str) -> PageContent:
         token=words[Page.TOKEN],
         first=words[Page.FIRST],
         limit=words[Page.LIMIT],
+        is_copy=bool(words[Page.COPY_OF]),
+        is_cut_off=bool(words[Page.IS_CUT_OFF]),
     )
 
 
@@ -71,6 +76,45 @@ def write_lease(folder: JobFolder, worker: str, *, token: int, first: int, limit
 def write_limit(folder: JobFolder, worker: str, limit: int) -> None:
     """Take back what a Worker has not begun from `limit` on."""
     _write(folder.page(worker), Page.LIMIT, limit)
+
+
+def mark_copy(folder: JobFolder, worker: str, station: int) -> bool:
+    """Write on a page that it is a copy of the one at a station; False if it is of the one at another station.
+
+    Raises FileNotFoundError: of a Worker that is gone.
+    """
+    path = folder.page(worker)
+    known = _read(path)[Page.COPY_OF]
+    if not known:
+        _write(path, Page.COPY_OF, station)
+    return known in (0, station)
+
+
+def mark_cut_off(folder: JobFolder, worker: str) -> None:
+    """Write on the copy of a page that nothing is heard of its Worker until it is copied again.
+
+    Raises FileNotFoundError: of a Worker that is gone.
+    """
+    _write(folder.page(worker), Page.IS_CUT_OFF, 1)
+
+
+def write_hook_started(folder: JobFolder, worker: str) -> None:
+    """Write on the copy of a page that the Worker is about to be told to run `on_job_complete`."""
+    _write(folder.page(worker), Page.HOOK, HookState.STARTED)
+
+
+def copy_page(folder: JobFolder, worker: str, page: bytes, *, later_by_ns: int) -> None:
+    """Write on the copy of a page what its Worker has written on the page; our clock is ahead by so much.
+
+    That the hook has begun is not taken back. Raises FileNotFoundError: of a Worker that is gone.
+    """
+    theirs = list(_WORDS.unpack(page))
+    for word in (Page.STARTED_AT_NS, Page.NO_ROOM_SINCE_NS):
+        theirs[word] = min(max(0, theirs[word] + later_by_ns), _LARGEST) if theirs[word] else 0
+    path = folder.page(worker)
+    theirs[Page.HOOK] = max(theirs[Page.HOOK], _read(path)[Page.HOOK])
+    _write(path, Page.CURRENT, *theirs[Page.CURRENT : Page.TOKEN])
+    _write(path, Page.LINES_LEFT_OUT, theirs[Page.LINES_LEFT_OUT], 0)  # and so it is not cut off
 
 
 def work_done(folder: JobFolder) -> tuple[int, float]:

@@ -26,6 +26,7 @@ def write_job(job: Job) -> tuple[Any, ...]:
         job.api_name,
         job.api_id,
         job.workers,
+        job.workers_min,
         None if job.config is None else json.dumps(job.config),
         _write(job.source),
         None if job.policy == _DEFAULT_POLICY else _write(job.policy),

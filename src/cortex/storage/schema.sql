@@ -27,6 +27,7 @@ CREATE TABLE jobs (
     api_name TEXT NOT NULL,
     api_id TEXT NOT NULL REFERENCES versions (api_id),
     workers INTEGER NOT NULL CHECK (workers >= 1),
+    workers_min INTEGER CHECK (workers_min BETWEEN 1 AND workers), -- NULL where the job is not elastic
     config TEXT,
     source TEXT, -- the files that it is cut from; NULL where the request held the items
     policy TEXT, -- NULL where nothing was asked for

@@ -228,6 +228,14 @@ class States:
         with self.path.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), bytes([state]), batch - self.segment.first)
 
+    def store_endings(self, first: int, states: bytes) -> None:
+        """Store how Batches from `first` on have ended, in one go; one that has ended here stays as it is."""
+        here = self.read(first, first + len(states))
+        merged = bytes(ours or theirs for ours, theirs in zip(here, states, strict=True))
+        if merged != here:
+            with self.path.open("r+b", buffering=0) as file:
+                os.pwrite(file.fileno(), merged, first - self.segment.first)
+
     def batches(self, state: BatchState) -> list[int]:
         """Give the Batches in this state, in order: for one that few are in. Raises SegmentDamaged."""
         states, found = self.read(), []

@@ -186,9 +186,9 @@ class SqliteLedger(Ledger):
             if key is not None:
                 check_key(self.keyed_job(job.api_name, key.name))
             db.execute(
-                "INSERT INTO jobs (id, api_name, api_id, workers, config, source, policy, output, rerun_of, origin,"
-                " batch_size, item_count, total_batch_count, status, created_at_ns, started_at_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, api_name, api_id, workers, workers_min, config, source, policy, output,"
+                " rerun_of, origin, batch_size, item_count, total_batch_count, status, created_at_ns, started_at_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 write_job(job),
             )
             db.executemany(

@@ -59,6 +59,7 @@ UPGRADES: Final = (
         PRIMARY KEY (job_id, number)
     ) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE jobs ADD COLUMN workers_min INTEGER CHECK (workers_min BETWEEN 1 AND workers);",
 )
 """What makes a ledger of each earlier schema one of the next; `schema.sql` is the last."""
 

@@ -139,7 +139,11 @@ def _port_of_ip_address(host: str) -> int | None:
 
 
 def _is_wildcard(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
+    return is_wildcard(urlsplit(address).hostname or "")
+
+
+def is_wildcard(host: str) -> bool:
+    """Tell whether who listens on this listens on every address of the machine."""
     return host in ("0.0.0.0", "::")  # noqa: S104 - it is compared, not listened on
 
 

@@ -177,7 +177,7 @@ class Attempts:
                     waiting += reversed(part.halves)
                 else:
                     self._log_failure(_name(tried, part), outcome)
-                    ended.append(Piece(part=part, failure=describe(outcome)))
+                    ended.append(Piece(part=part, failure=describe(outcome, self._output.node)))
         finally:
             self._enter(_NO_PART)
         return self._keep(tried, ended)
@@ -235,7 +235,7 @@ class Attempts:
 
     def _keep_failure(self, tried: _Tried, part: Part, raised: BaseException) -> bool:
         """Keep what an attempt with all of a Batch, or with a Part of it, has raised; False if that cannot be."""
-        data = json.dumps(describe(raised)).encode() + b"\n"
+        data = json.dumps(describe(raised, self._output.node)).encode() + b"\n"
         try:
             self._store(tried.batch, EntryKind.FAILURE, data, part.size)
         except OSError as storing:  # a full disk: the log has the failure, and the Batch has failed all the same

@@ -48,7 +48,7 @@ def live(order: dict[str, Any], load_class: Callable[[], type[Any]], output: Out
     name_process("cortex-worker")
     for name, value in order["env"].items():
         os.environ[name] = value  # again: the project's .env was read after these were set
-    output.take_over()
+    output.take_over(order.get("node"))
     kind: type[PredictorProcess] = Worker
     if order.get("serves"):  # Workers of Jobs need not wait until what reads requests is imported
         kind = importlib.import_module("cortex.worker.replica").Replica

@@ -1,4 +1,4 @@
-"""The connection to the operator, over an AF_UNIX socket or TCP, that survives the operator."""
+"""The connection to the operator, or to the station that stands for it, which survives the operator."""
 
 import contextlib
 import os
@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,21 +22,8 @@ class OperatorGone(Exception):
     """No operator came back in time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpChannel:
-    """Where the operator listens over TCP, and the secret that it wants in the first frame."""
-
-    host: str
-    port: int
-    secret: str = field(repr=False)
-
-
-def connect(channel: Path | TcpChannel) -> socket.socket:
+def connect(channel: Path) -> socket.socket:
     """Connect to the operator's channel. Raises OSError when nobody listens."""
-    if isinstance(channel, TcpChannel):
-        link = socket.create_connection((channel.host, channel.port))
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is small, and somebody waits for it
-        return link
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with short_path(channel) as address:
@@ -85,7 +71,7 @@ class Link:
     changes, so what `hello` says is true until the first of them sends to the new one.
     """
 
-    def __init__(self, channel: Path | TcpChannel, hello: Callable[[], Frame]) -> None:
+    def __init__(self, channel: Path, hello: Callable[[], Frame]) -> None:
         self._channel = channel
         self._hello = hello
         self._reader = FrameReader()
@@ -144,7 +130,4 @@ class Link:
     def _introduce(self) -> None:
         with self.sending:
             self._socket = connect(self._channel)
-            hello = self._hello()
-            if isinstance(self._channel, TcpChannel):
-                hello = {**hello, "secret": self._channel.secret}
-            self._socket.sendall(encode(hello))
+            self._socket.sendall(encode(self._hello()))

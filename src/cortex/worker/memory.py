@@ -1,6 +1,7 @@
 """How much memory Workers may use: the contract, and what keeps it on this machine."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -10,6 +11,9 @@ from cortex.worker.watchdog import Watchdog
 
 CHOICE: Final = "CORTEX_MEMORY_LIMITS"
 """Set to `watchdog`, this variable keeps control groups from being used where they could be."""
+
+_CLEAR_UP_SECONDS: Final = 1.0
+_LOOK_AGAIN_SECONDS: Final = 0.01
 
 
 class MemoryLimits(Protocol):
@@ -40,3 +44,10 @@ def memory_limits(environ: Mapping[str, str]) -> MemoryLimits:
     if environ.get(CHOICE) != "watchdog":
         groups = find_groups(root=Path("/sys/fs/cgroup"), proc=Path("/proc"), pid=os.getpid())
     return groups or Watchdog(Path("/proc"))
+
+
+def clear_up_for_good(limits: MemoryLimits) -> None:
+    """Clear up for the last time: wait a moment for those that are still dying. Blocks for a second at the most."""
+    deadline = time.monotonic() + _CLEAR_UP_SECONDS
+    while not limits.clear_up() and time.monotonic() < deadline:
+        time.sleep(_LOOK_AGAIN_SECONDS)

@@ -7,6 +7,8 @@ import time
 from threading import get_ident
 from typing import BinaryIO, Final
 
+from cortex.domain.identity import log_name
+
 _FLUSH_AFTER_NS: Final = 20_000_000
 _SECOND_NS: Final = 1_000_000_000
 _LONG_LINE_CHARACTERS: Final = 4096
@@ -61,11 +63,13 @@ class Output:
         self._second_at_ns = 0
         self._stamp = ""
         self._origin = ""
+        self.node: str | None = None
 
-    def take_over(self) -> None:
-        """Do so: it may be in a fork of the process that has made this."""
+    def take_over(self, node: str | None = None) -> None:
+        """Do so: it may be in a fork of the process that has made this. `node` is where this runs, if elsewhere."""
         sys.stdout = sys.stderr = self._text
-        self._origin = f":cortex:pid-{os.getpid()}:"
+        self.node = node
+        self._origin = f":cortex:{log_name(os.getpid(), node)}:"
 
     def log(self, message: str, level: str = "INFO") -> None:
         """Write one line in the layout of our log and let it be seen at once."""

@@ -35,14 +35,16 @@ def in_a_line(error: BaseException) -> str:
     return line.encode(errors="backslashreplace").decode()
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """Write a failure down, for a failure entry."""
+def describe(error: BaseException, node: str | None = None) -> dict[str, Any]:
+    """Write a failure down, for a failure entry; `node` is where this runs, if that is elsewhere."""
+    elsewhere = {} if node is None else {"node": node}
     return {
         "type": type(error).__name__,
         "message": _message(error),
         "traceback": show(error),
         "at_ns": time.time_ns(),
         "pid": os.getpid(),
+        **elsewhere,
     }
 
 

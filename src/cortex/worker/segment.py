@@ -42,6 +42,7 @@ class LeasedSegment:
         self._offsets = _open(folder.offsets(number))
         self._size = 0 if self._payload is None else os.fstat(self._payload).st_size
         self._source: OpenSource | None = None
+        self._told_problem = folder.problem(number)
         if self._payload is None:
             self._open_source(folder)
 
@@ -60,8 +61,11 @@ class LeasedSegment:
         self._problem = SourceChanged(f"{problem}; predict was not called")
 
     def problem(self) -> Exception:
-        """Say why there is no payload for a Batch."""
-        return self._problem
+        """Say why there is no payload for a Batch: on a machine elsewhere, what was told of it."""
+        try:
+            return SourceChanged(self._told_problem.read_text(encoding="utf-8", errors="surrogateescape"))
+        except FileNotFoundError:
+            return self._problem
 
     def close(self) -> None:
         """Let go of the files."""
@@ -71,6 +75,14 @@ class LeasedSegment:
         for file in (self._payload, self._offsets):
             if file is not None:
                 os.close(file)
+
+    def index(self, first: int, end: int) -> "tuple[array[int], array[int]]":
+        """Give where the items of each Batch of a Lease begin, and where the last ones end, and their checksums.
+
+        Of Batches that have stayed in a file of the user's, there are no checksums. Fewer where the index is damaged.
+        """
+        first, count = first - self._first, end - first
+        return self._numbers(first, count + 1), self._numbers(len(self.states) + 1 + first, count)
 
     def batches(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Give number and payload (a JSON array) of the Batches of a Lease, reading many of them at a time.

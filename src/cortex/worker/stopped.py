@@ -1,6 +1,7 @@
 """Processes that are stopped, by a signal or a debugger: they live, and do nothing until somebody lets them go on."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -54,8 +55,11 @@ class Stopped:
 
 def is_gone(proc: Path, pid: int) -> bool:
     """Tell whether no thread of a process will ever run again: the first one may have died alone."""
+    states = set()
     try:
-        states = {_fields(thread)[_STATE] for thread in (proc / str(pid) / "task").glob("*/stat")}
+        for thread in (proc / str(pid) / "task").glob("*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                states.add(_fields(thread)[_STATE])
     except OSError:
         return False  # it is ending just now
     return states <= _DEAD

@@ -23,20 +23,20 @@ from cortex.domain.silence import BEAT_SECONDS
 from cortex.worker.blank import Blank
 from cortex.worker.child import Child, spawn
 from cortex.worker.joblog import open_log
-from cortex.worker.kernel import adopt_orphans, name_process, raise_file_limit
-from cortex.worker.memory import MemoryLimits, memory_limits
+from cortex.worker.kernel import adopt_orphans, die_with_parent, name_process, raise_file_limit
+from cortex.worker.memory import MemoryLimits, clear_up_for_good, memory_limits
 from cortex.worker.reports import RECONNECT_SECONDS, Reports
 from cortex.worker.stopped import Stopped
 from cortex.worker.templates import Templates, Workers
 
 _DRAIN_SECONDS: Final = 1.0
-_CLEAR_UP_SECONDS: Final = 1.0
-_LOOK_AGAIN_SECONDS: Final = 0.01
 _LOOK_SECONDS: Final = 0.2
 """How often it is looked whether a Worker is over its memory limit."""
 
 _READ_BYTES: Final = 1 << 16
 _MOST_IN_PIPE: Final = 1 << 20
+_WITHOUT_PARENT: Final = 4
+"""So many arguments."""
 
 
 @dataclass(slots=True)
@@ -84,9 +84,7 @@ class Supervisor(Workers):
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child.pid, 0)  # its group can be removed when it is gone
             self.memory.dismiss(child.memory_name)
-        deadline = time.monotonic() + _CLEAR_UP_SECONDS
-        while not self.memory.clear_up() and time.monotonic() < deadline:
-            time.sleep(_LOOK_AGAIN_SECONDS)
+        clear_up_for_good(self.memory)
 
     def _guard(self, handle: Callable[[], None]) -> None:
         """Handle one event; what fails for one Worker must not end all others."""
@@ -207,7 +205,8 @@ class Supervisor(Workers):
         child = self._children[worker] = Child(frame, log)
         try:
             # What is on a GPU does not survive a fork, so a Worker that has one is a fresh process from the start.
-            if frame["place"]["devices"]:
+            # Where there will be one Worker only, a Template is of no use.
+            if frame["place"]["devices"] or frame.get("is_only_one"):
                 self.start_fresh(worker)
             else:
                 self._templates.start(frame)
@@ -379,8 +378,15 @@ class Supervisor(Workers):
 
 
 def main() -> int:
-    """Run as the supervisor that the arguments describe: `supervisor CHANNEL NAME`."""
+    """Run as the supervisor that the arguments describe: `supervisor CHANNEL NAME [PARENT]`.
+
+    With the process id of its parent, it ends when that does.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if len(sys.argv) > _WITHOUT_PARENT:
+        die_with_parent()
+        if os.getppid() != int(sys.argv[_WITHOUT_PARENT]):
+            return 0
     name_process("cortex-superv")
     raise_file_limit()
     adopt_orphans()  # Workers are forked by Templates, but ours to see die

@@ -218,6 +218,9 @@ LINES = {"s3_paths": ["s3://BUCKET/requests/"]}
     [
         ("workers: is required", {"item_list": ITEMS}),
         ("workers: got `0`, must be at least 1", {"workers": 0, "item_list": ITEMS}),
+        ("workers.min: is required", {"workers": {"max": 2}, "item_list": ITEMS}),
+        ("workers.min: got `0`, must be at least 1", {"workers": {"min": 0, "max": 2}, "item_list": ITEMS}),
+        ("workers: `min` is `3`, must be at most `max`", {"workers": {"min": 3, "max": 2}, "item_list": ITEMS}),
         ("exactly one of `item_list`, `file_path_lister`, `delimited_files`; got none", {"workers": 1}),
         ("got `item_list` and `delimited_files`", {"workers": 1, "item_list": ITEMS, "delimited_files": LINES}),
         ("item_list.batch_size: is required", {"workers": 1, "item_list": {"items": [1]}}),
@@ -240,6 +243,23 @@ def test_a_submission_has_what_it_must_and_nothing_unknown(
 
     assert (400, "submission.invalid") == (answer.status_code, answer.json()["kind"])
     assert said in answer.json()["message"]
+
+
+def test_an_elastic_job_says_its_least_its_most_and_how_many_work_now(
+    operator: OperatorProcess, submit_gated: Callable[..., str], gate: Gate
+) -> None:
+    """Submission: `workers` (int >= 1; …: `{min, max}` where elastic."""
+    job = submit_gated("wait", workers={"min": 1, "max": 3})
+    wait_for_line(operator, job, "waiting")
+
+    status = operator.status(job, api="gated")
+    gate.open()
+    ended = operator.wait(job, api="gated")
+
+    assert (3, 1, 1) == (status["workers"], status["workers_min"], status["workers_now"])
+    assert ("status_succeeded", 3, 1) == (ended["status"], ended["workers"], ended["workers_min"])
+    assert "workers_now" not in ended
+    assert ["wait"] == operator.rows(job, api="gated")
 
 
 def test_a_batch_of_lines_is_one_unless_it_is_said(operator: OperatorProcess, s3: S3) -> None:

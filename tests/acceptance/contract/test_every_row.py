@@ -5,7 +5,6 @@ from contract_rows import CONTRACT, quotations, rows
 
 LATER = {
     # What the contract promises and this version does not have yet: the words, and the feature they come with.
-    "`{min, max}` where elastic": "elastic workers",
     "`/metrics`": "metrics; the path is kept free",
 }
 

@@ -16,6 +16,7 @@ from cortex.operator.run.backoff import Backoff
 from cortex.operator.run.batch_watch import BatchWatch
 from cortex.operator.run.dispatch import Dispatch
 from cortex.operator.run.surroundings import Surroundings
+from cortex.operator.run.taking_in import Written
 from cortex.storage.pages import PageContent, read_page
 
 _Call = tuple[int | None, Part | None, int]
@@ -33,6 +34,7 @@ class Attempts:
     backoff: Backoff
     end_worker: Callable[[str], None]  # one that takes too long
     failed: int = 0  # Batches that have ended as failed, as far as has been told
+    _not_taken_in: dict[str, list[Written]] = field(default_factory=dict)
     _noted: dict[str, list[int]] = field(default_factory=dict)  # what has raised in each Worker under its Lease
     _charged: dict[str, Death] = field(default_factory=dict)  # what Workers that are gone have died in
     _too_long: dict[str, _Call] = field(default_factory=dict)  # what Workers were ended for
@@ -70,19 +72,38 @@ class Attempts:
         self.dispatch.release(worker)
         self._let_wait(worker)
 
-    def shorten(self, lease: Lease) -> None:
+    def shorten(self, lease: Lease, told_limit: int | None = None) -> None:
         """Queue again what the holder of a Lease has not begun, as in Dispatch.
 
         What it has begun and raised is open too: that waits for its next attempt.
         """
         if self.dispatch.held_by(lease.worker) == lease:
             self._note(lease.worker)
-            self.dispatch.shorten(lease)
+            self.dispatch.shorten(lease, told_limit)
             for batch in self._noted[lease.worker]:
                 self._wait(batch)
 
+    def take_in(self, worker: str, written: Written) -> None:
+        """Write down here what a Worker elsewhere has written, as in Dispatch.
+
+        As long as that fails, nothing else that ends or shortens its Lease comes to pass.
+        """
+        waiting = self._not_taken_in.setdefault(worker, [])
+        if written not in waiting:
+            waiting.append(written)
+        self.catch_up(worker)
+
+    def catch_up(self, worker: str) -> None:
+        """Take in whatever of a Worker could not be taken in when it came. Before anybody looks at its Batches."""
+        waiting = self._not_taken_in.get(worker, [])
+        while waiting:
+            self.dispatch.take_in(worker, waiting[0])
+            waiting.pop(0)
+        self._not_taken_in.pop(worker, None)
+
     def _note(self, worker: str) -> None:
         """Take notice of what predict has raised in a Worker. May be repeated until its Lease has ended."""
+        self.catch_up(worker)
         attempts, noted = self.accounts.read(worker), self._noted.setdefault(worker, [])
         noted += [attempt.batch for attempt in attempts]
         self.dispatch.lease_alone(noted)

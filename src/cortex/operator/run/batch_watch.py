@@ -36,6 +36,8 @@ class BatchWatch:
             page = read_page(self.folder, lease.worker)
             if page.current is None or page.started_at_ns >= started_before_ns or page.no_room_since_ns is not None:
                 continue
+            if page.is_cut_off:  # it may have ended long ago
+                continue
             if lease.first <= page.current < lease.end and self.dispatch.state(page.current) is BatchState.OPEN:
                 self.took_too_long(lease.worker, page)
         self.start()

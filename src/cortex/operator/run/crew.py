@@ -52,9 +52,18 @@ class Crew:
             self.roster.add(worker, WorkerView(ordered_at_ns=now_ns))
             self.engine.start(self.setup.order(worker, self.job, self.folder))
 
+    @property
+    def at_work(self) -> int:
+        """How many Workers have a process and were not told to end."""
+        return self.roster.phases[Phase.INITIALIZING] + self.roster.phases[Phase.READY]
+
     def release(self, workers: Iterable[str], *, at_once: bool, message: str = "") -> None:
-        """Let Workers end: by themselves, or at once if that is said or they have not even begun."""
+        """Let Workers end, and want no others."""
         self._is_complete = True
+        self.let_go(workers, at_once=at_once, message=message)
+
+    def let_go(self, workers: Iterable[str], *, at_once: bool, message: str = "") -> None:
+        """Let Workers end: by themselves, or at once if that is said or they have not even begun."""
         for worker in workers:
             view = self.views[worker]
             if view.phase is Phase.RELEASED:
@@ -84,10 +93,16 @@ class Crew:
         """Tell how far the Workers are. Its cost is that of those that wait for a place, and not of all."""
         roster = self.roster
         waiting = [worker for worker in roster.pending if not self.engine.has_place(worker)]
-        since_ns = Counter(self.views[worker].ordered_at_ns for worker in waiting)
-        since_ns[self._short_since_ns] += self._not_ordered
+        not_ordered = self._not_ordered
+        missed = waiting
+        if self.job.workers_min is not None:  # those above are welcome, but nobody waits for them
+            placed = roster.unreleased - len(waiting)
+            not_ordered = min(not_ordered, max(0, self._due - placed))
+            missed = waiting[::-1][: max(0, self._due - placed - not_ordered)]
+        since_ns = Counter(self.views[worker].ordered_at_ns for worker in missed)
+        since_ns[self._short_since_ns] += not_ordered
         pending, stalled = count_waiting(since_ns, now_ns=now_ns)
-        preparing = max(0, self.job.workers - len(self.views)) if self.setup is None else 0
+        preparing = max(0, self._due - len(self.views)) if self.setup is None else 0
         counts = {
             "pending": preparing + pending,
             "initializing": len(roster.pending) - len(waiting) + roster.phases[Phase.INITIALIZING],
@@ -96,16 +111,21 @@ class Crew:
             "failed": self.failed,
             "stalled": stalled,
         }
-        return RollCall(counts=counts, shortage=self._shortage(len(waiting) + self._not_ordered))
+        return RollCall(counts=counts, shortage=self._shortage(len(missed) + not_ordered))
 
     def _shortage(self, waiting: int) -> str | None:
         if self.setup is None or not waiting:
             return None
         verb = "waits" if waiting == 1 else "wait"
         shortage = self.engine.shortage(self.setup.program.needs)
-        return f"{waiting} of {self.job.workers} workers {verb} for compute: {shortage}"
+        return f"{waiting} of {self._due} workers {verb} for compute: {shortage}"
+
+    @property
+    def _due(self) -> int:
+        """How many Workers the Job counts on."""
+        return self.job.workers_min or self.job.workers
 
     @property
     def _not_ordered(self) -> int:
         """Count those that wait although they have not been ordered: the machine can never hold so many."""
-        return 0 if self.setup is None or self._is_complete else self.job.workers - self.wanted
+        return 0 if self.setup is None or self._is_complete else max(0, self._due - self.wanted)

@@ -22,6 +22,7 @@ class Facts:
     hook_is_over: bool
     is_hopeless: bool  # no further Worker is worth a try; those that are ready go on
     unreleased: int  # Workers that have not been told to end
+    surplus: int = 0  # of an elastic Job: Workers with a place that it is to give back
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,21 @@ class ReleaseIdle:
     """Let the Workers end that are in no Batch."""
 
 
-Action = StartWorkers | StartHook | ReleaseWorkers | ReleaseIdle | End
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Let so many Workers with a place end, as soon as they are in no Batch: others wait for their places."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Withdraw so many of the Workers that wait for a place, as far as there are any: they could do nothing."""
+
+    count: int
+
+
+Action = StartWorkers | StartHook | ReleaseWorkers | ReleaseIdle | GiveBack | Withdraw | End
 
 
 def decide(facts: Facts) -> list[Action]:
@@ -70,8 +85,7 @@ def decide(facts: Facts) -> list[Action]:
     if not facts.all_ended:
         if cannot_start:
             return _wind_up(facts)
-        missing = facts.workers_wanted - facts.starting - facts.ready
-        return [StartWorkers(missing)] if missing > 0 and not facts.is_hopeless else []
+        return _be_as_many_as_wanted(facts)
     if facts.hook_is_over or facts.has_hook is False or cannot_start:
         return _wind_up(facts)
     if facts.hook_was_started:
@@ -79,6 +93,16 @@ def decide(facts: Facts) -> list[Action]:
     if facts.first_ready is not None:
         return [StartHook(facts.first_ready)]
     return [StartWorkers(1)] if facts.starting == 0 else []
+
+
+def _be_as_many_as_wanted(facts: Facts) -> list[Action]:
+    actions: list[Action] = [GiveBack(facts.surplus)] if facts.surplus else []
+    missing = facts.workers_wanted - facts.starting - facts.ready
+    if missing < 0:
+        actions.append(Withdraw(-missing))
+    elif missing > 0 and not facts.is_hopeless:
+        actions.append(StartWorkers(missing))  # of those that were given back, too: they wait behind all others
+    return actions
 
 
 def _wind_up(facts: Facts) -> list[Action]:

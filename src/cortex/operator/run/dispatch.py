@@ -24,7 +24,9 @@ from cortex.domain.job import Counts, Job, SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease, Pace, lease_size
 from cortex.operator.run.singles import Singles
+from cortex.operator.run.taking_in import Written, take_in
 from cortex.operator.run.tally import Tally
+from cortex.operator.stations.cargo import fitting
 from cortex.storage.pages import read_page, write_lease, write_limit
 from cortex.storage.segments import States
 
@@ -72,6 +74,11 @@ class Dispatch:
         """True once no Batch is queued, leased or waiting: then every Batch has ended."""
         return not (self._queue or self._singles or self._leases or self._singles.waiting)
 
+    def usable(self, most: int) -> int:
+        """Count the Workers, up to so many, that there may be Batches for: each open one is for one of them."""
+        left = self.queued + len(self._singles.waiting)
+        return most if left >= most else min(most, left + sum(lease.count for lease in self._leases.values()))
+
     @property
     def has_leases(self) -> bool:
         """True while any Worker holds a Lease."""
@@ -96,8 +103,9 @@ class Dispatch:
     def adopt(self, worker: str) -> None:
         """Take over the Lease that a Worker's page says it holds, if any: it was granted by an earlier operator."""
         page = read_page(self._folder, worker)
-        # The Batch that it is in may lie beyond a limit that was lowered too late: it is held all the same.
-        end = max(page.limit, 0 if page.current is None else page.current + 1)
+        # The Batch that it is in may lie beyond a limit that was lowered too late: it is held all the same. On a copy,
+        # no limit is lowered too late, and what the Worker says there does not widen its Lease.
+        end = max(page.limit, 0 if page.current is None or page.is_copy else page.current + 1)
         if page.token and page.first < end:
             segment = self._states_of(page.first).segment.number
             self._tally.touch(segment)
@@ -111,12 +119,17 @@ class Dispatch:
         """Give all that are held."""
         return self._leases.values()
 
-    def lease(self, worker: str) -> Lease | None:
-        """Lease open Batches to a Worker that holds none; None when none are queued. It is on the page already."""
+    def lease(self, worker: str, *, most_bytes: int | None = None) -> Lease | None:
+        """Lease open Batches to a Worker that holds none; None when none are queued. It is on the page already.
+
+        They have at most so many bytes of payload, unless it is a single one.
+        """
         first, end = self._next()
         if first == end:
             return None
         segment = self._states_of(first).segment
+        if most_bytes is not None:
+            end = first + fitting(self._folder, segment, first, end, most_bytes=most_bytes)
         lease = Lease(token=self._next_token(), worker=worker, segment=segment.number, first=first, end=end)
         write_lease(self._folder, worker, token=lease.token, first=first, limit=end)
         # Nothing fails from here on: what could not be written was not leased.
@@ -152,6 +165,15 @@ class Dispatch:
             "first": lease.first,
             "end": lease.end,
         }
+
+    def take_in(self, worker: str, written: Written) -> None:
+        """Write down here what a Worker elsewhere has written under the Lease that it holds; of another one, nothing.
+
+        May be repeated.
+        """
+        lease = self._leases.get(worker)
+        if lease is not None and lease.token == written.token:
+            take_in(self._folder, self._states_of(lease.first), lease, written)
 
     def end_lease(self, worker: str, token: int, pace: Pace) -> None:
         """End a Lease on its holder's word; what it left open goes back. Raises LeaseLost."""
@@ -223,19 +245,26 @@ class Dispatch:
         current = read_page(self._folder, lease.worker).current
         return lease.count if current is None else lease.end - current - 1
 
-    def take_back(self, lease: Lease) -> None:
-        """Ask the holder, through its page, to begin no further Batch of this Lease; `shorten` sees what came of it."""
+    def take_back(self, lease: Lease) -> int | None:
+        """Ask the holder, through its page, to begin no further Batch of this Lease; `shorten` sees what came of it.
+
+        Where the page is a copy, nobody would see it there: then it is left as it is, and the limit is given, which the
+        holder is to be told. What it has not seen must not stand on the copy: the next operator would believe it.
+        """
         page = read_page(self._folder, lease.worker)
-        begun = lease.first if page.current is None else page.current + 1
-        write_limit(self._folder, lease.worker, min(begun, page.limit))
+        limit = min(lease.first if page.current is None else page.current + 1, page.limit)
+        if page.is_copy:
+            return limit
+        write_limit(self._folder, lease.worker, limit)
+        return None
 
-    def take_back_all(self) -> None:
-        """Ask every holder to begin no further Batch."""
-        for lease in self._leases.values():
-            self.take_back(lease)
+    def take_back_all(self) -> list[tuple[Lease, int]]:
+        """Ask every holder to begin no further Batch; give those who are to be told another way, with the limits."""
+        limits = [(lease, self.take_back(lease)) for lease in self._leases.values()]
+        return [(lease, limit) for lease, limit in limits if limit is not None]
 
-    def shorten(self, lease: Lease) -> None:
-        """Queue again what the holder of a Lease has not begun.
+    def shorten(self, lease: Lease, told_limit: int | None = None) -> None:
+        """Queue again what the holder of a Lease has not begun; `told_limit` is what it was told, not by the page.
 
         To be called a moment after `take_back`: by then the holder either has seen the limit, or has named on its
         page the Batch that it began before the limit was there, and that Batch stays its own.
@@ -243,7 +272,8 @@ class Dispatch:
         if self._leases.get(lease.worker) != lease:
             return
         page = read_page(self._folder, lease.worker)
-        end = max(page.limit, 0 if page.current is None else page.current + 1, lease.first + 1)
+        limit = page.limit if told_limit is None else min(told_limit, page.limit)
+        end = max(limit, 0 if page.current is None else page.current + 1, lease.first + 1)
         if end < lease.end:
             self._leases[lease.worker] = replace(lease, end=end)
             write_limit(self._folder, lease.worker, end)

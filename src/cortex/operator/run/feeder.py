@@ -8,13 +8,11 @@ from cortex.domain.lease import Lease
 from cortex.domain.timing import Timer
 from cortex.engines.engine import Connection
 from cortex.operator.run.attempts import Attempts
+from cortex.operator.run.reclaim import Reclaim
 from cortex.operator.run.workers import WorkerView
 
 _PATIENCE_SECONDS: Final = 0.01
 """How long Workers go without a Lease before others give some up: at the end of a Job, most Leases are shorter."""
-
-_SETTLE_SECONDS: Final = 0.005
-"""Long enough for a Worker to name on its page the Batch that it has begun."""
 
 _MOST_AT_ONCE: Final = 32
 """How many Leases are cut short in one go: each costs the operator about as much as a new one."""
@@ -29,6 +27,7 @@ class Feeder:
 
     attempts: Attempts
     workers: Mapping[str, WorkerView]
+    reclaim: Reclaim
     may_lease: Callable[[], bool]
     call_later: Timer
     _idle: dict[str, None] = field(default_factory=dict)  # the first one was offered first; some may be gone
@@ -62,30 +61,24 @@ class Feeder:
         return view is not None and view.is_waiting and self.attempts.dispatch.held_by(worker) is None
 
     def _lease(self, worker: str) -> None:
-        lease, connection = self.attempts.dispatch.lease(worker), self.workers[worker].connection
-        if lease is not None and connection is not None:
+        connection = self.workers[worker].connection
+        if connection is None:
+            return
+        most_bytes = connection.elsewhere.most_lease_bytes if connection.elsewhere else None
+        lease = self.attempts.dispatch.lease(worker, most_bytes=most_bytes)
+        if lease is not None:
             self._tell(worker, connection, lease)
 
     def _tell(self, worker: str, connection: Connection, lease: Lease) -> None:
         try:
-            frame = self.attempts.frame(lease)
+            connection.send(self.attempts.frame(lease))
         except Exception:
             self.attempts.dispatch.release(worker)  # of what it is not told of, nothing would ever come
             raise
-        connection.send(frame)
 
     def _take_back(self) -> None:
         """Take what has not begun from the Workers with the most of it: as many as there are without any."""
         self._is_watching = False
         idle = len(self.idle())
-        hoarded = self.attempts.dispatch.unstarted(min(idle, _MOST_AT_ONCE)) if idle else []
-        for lease in hoarded:
-            self.attempts.dispatch.take_back(lease)
-
-        def settled() -> None:
-            for lease in hoarded:
-                self.attempts.shorten(lease)
-            self.feed()
-
-        if hoarded:
-            self.call_later(_SETTLE_SECONDS, settled)
+        if idle:
+            self.reclaim.cut_short(self.attempts.dispatch.unstarted(min(idle, _MOST_AT_ONCE)), self.feed)

@@ -10,8 +10,6 @@ from functools import partial
 from cortex.domain.ending import Exit
 from cortex.domain.errors import Conflict
 from cortex.domain.frame import Frame
-from cortex.domain.identity import batch_id
-from cortex.domain.isolation import Death
 from cortex.domain.job import Job, JobStatus
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Pace
@@ -19,14 +17,30 @@ from cortex.engines.engine import Connection
 from cortex.operator.joblog import append_line
 from cortex.operator.run.attempts import Attempts, open_attempts
 from cortex.operator.run.crew import Crew
-from cortex.operator.run.decide import End, Facts, ReleaseIdle, ReleaseWorkers, StartHook, StartWorkers, decide
+from cortex.operator.run.decide import (
+    End,
+    Facts,
+    GiveBack,
+    ReleaseIdle,
+    ReleaseWorkers,
+    StartHook,
+    StartWorkers,
+    Withdraw,
+    decide,
+)
+from cortex.operator.run.departures import Departures
 from cortex.operator.run.dispatch import Dispatch, LeaseLost
+from cortex.operator.run.elastic import Elastic
+from cortex.operator.run.facts import gather
 from cortex.operator.run.feeder import Feeder
 from cortex.operator.run.finish import Finish
 from cortex.operator.run.hook import Hook
+from cortex.operator.run.loss import Loss
 from cortex.operator.run.prospects import Prospects
+from cortex.operator.run.reclaim import Reclaim
 from cortex.operator.run.stop import BY_REQUEST, Stop
 from cortex.operator.run.surroundings import Surroundings
+from cortex.operator.run.taking_in import Written
 from cortex.operator.run.workers import Phase, RollCall, WorkerSetup, WorkerView
 from cortex.storage.ledger import WorkerRecord
 
@@ -47,6 +61,8 @@ class JobRun:
     _prospects: Prospects = field(default_factory=Prospects)
     _hook: Hook = field(init=False)
     _feeder: Feeder = field(init=False)
+    _departures: Departures = field(init=False)
+    _elastic: Elastic = field(init=False)
     _is_resumed: bool = False  # what is open is queued
     _all_ended: bool = False  # every Batch has: an ending never changes
     is_ending: bool = False  # all is done and only the record of it is missing
@@ -62,7 +78,11 @@ class JobRun:
             next_token=self.next_token,
             woken=lambda: self.around.event(self._feeder.feed, of=self),
         )
-        self._feeder = Feeder(self.attempts, self.workers, self._may_lease, self._later)
+        handle = partial(self.around.event, of=self)
+        reclaim = Reclaim(attempts=self.attempts, workers=self.workers, call_later=self._later, handle=handle)
+        self._feeder = Feeder(self.attempts, self.workers, reclaim, self._may_lease, self._later)
+        self._departures = Departures(crew=self._crew, feeder=self._feeder, dispatch=self.dispatch)
+        self._elastic = Elastic(crew=self._crew, dispatch=self.dispatch, call_later=self._later, look=self.go_on)
         self.attempts.watch(self._later)
         self._hook = Hook(self.folder, self.job.hook_worker)
         if self._hook.worker is not None and self._hook.worker not in self.missing:
@@ -101,7 +121,7 @@ class JobRun:
             raise Conflict(f"job `{self.job.id}` has nothing left to pause: all its batches have ended")
         self.job = self.around.ledger.move(self.job.id, JobStatus.PAUSED, at_ns=self.around.now_ns())
         append_line(self.folder.log, "pausing: batches that have begun go on to their end")
-        self.dispatch.take_back_all()
+        self._feeder.reclaim.all()
 
     def resume(self) -> None:
         """Go on after a pause."""
@@ -122,7 +142,7 @@ class JobRun:
     def drain(self) -> None:
         """Hand out nothing more, and take back what has not begun: the operator is about to end."""
         self._is_draining = True
-        self.dispatch.take_back_all()
+        self._feeder.reclaim.all()
 
     @property
     def is_quiet(self) -> bool:
@@ -134,7 +154,7 @@ class JobRun:
         """True from the record of the hook's start to its end."""
         return self._hook.worker is not None and not self._hook.is_over
 
-    def worker_started(self, worker: str, record: WorkerRecord) -> None:
+    def worker_started(self, worker: str, record: WorkerRecord, node: str | None = None) -> None:
         """A Worker's process runs; it may be one that an earlier operator started."""
         if worker in self.missing:
             self._find(worker, Phase.INITIALIZING)
@@ -144,7 +164,7 @@ class JobRun:
             self.around.engine.stop(worker, at_once=True)
             return
         self.around.ledger.add_worker(record)
-        view.pid = record.pid
+        view.pid, view.node = record.pid, node
         if view.phase is Phase.PENDING:
             view.phase = Phase.INITIALIZING
         self._changed(worker)
@@ -154,12 +174,17 @@ class JobRun:
         """A Worker introduces itself; if it does so again, it holds no Lease: those are ended before."""
         if worker in self.missing:
             self._find(worker, Phase.INITIALIZING)
+        if worker in self.workers:
+            self.workers[worker].connection = connection
+        self.around.event(self._introduced, worker, connection, hello, of=self)
+
+    def _introduced(self, worker: str, connection: Connection, hello: Frame) -> None:
         self._resume()
         view = self.workers.get(worker)
         if view is None:
             connection.send({"type": "end"})
-            return
-        view.connection = connection
+        if view is None or view.connection is not connection:
+            return  # it has gone since, or has come anew: this could not be handled before
         self._changed(worker)
         if hello["phase"] == "ready":
             self.attempts.release(worker)
@@ -180,6 +205,8 @@ class JobRun:
 
     def worker_says(self, worker: str, frame: Frame) -> None:
         """A Worker tells of its life."""
+        if frame["type"] == "written":
+            self._take_in(worker, Written.from_frame(frame))
         view = self.workers.get(worker)
         if view is None or view.connection is None:
             return  # the last words of one that is gone
@@ -189,9 +216,16 @@ class JobRun:
             self._became_ready(worker, frame["has_hook"])
         elif kind == "init_failed":
             self._init_failed(view, view.connection, frame["error"])
-        elif kind == "hook_ended":
+        elif kind == "hook_ended" and worker == self._hook.worker:
             self._hook.ended(frame["error"])
             self.go_on()
+
+    def _take_in(self, worker: str, written: Written) -> None:
+        """Take in what a Worker elsewhere has written; one of an earlier operator may not have spoken before."""
+        if worker in self.missing:
+            self._find(worker, Phase.READY)
+        self.attempts.take_in(worker, written)
+        self._resume()
 
     def worker_disconnected(self, worker: str, connection: Connection) -> None:
         """Its connection is closed; that alone says nothing about its process, whose exit will be told."""
@@ -223,8 +257,11 @@ class JobRun:
         was_in_hook = self.is_in_hook and worker == self._hook.worker
         if was_in_hook:
             self._hook.worker_gone(ending.cause)
+        self.attempts.catch_up(worker)
         suspect = self.dispatch.open_in(worker)
         ending = self.attempts.explain(worker, suspect, ending)
+        if view.was_let_go(ending, suspect) and not was_in_hook:
+            view.phase = Phase.RELEASED  # by the earlier operator
         is_done_for = view.phase is Phase.RELEASED or self.job.status is JobStatus.STOPPING or self._is_draining
         # In the ledger before anything else changes, so that all of this may be repeated.
         death = None if is_done_for else self.attempts.charge(worker, suspect, ending)
@@ -233,7 +270,8 @@ class JobRun:
         self.attempts.release(worker)
         self._crew.lose(worker)
         if not is_done_for:
-            self._died(view, ending, suspect, death, was_in_hook=was_in_hook)
+            loss = Loss(view=view, ending=ending, suspect=suspect, death=death, was_in_hook=was_in_hook)
+            loss.follow_up(self.attempts, self._prospects)
         self._resume()
         self.go_on()
 
@@ -251,12 +289,17 @@ class JobRun:
                 case StartHook(worker):
                     self._start_hook(worker)
                 case ReleaseWorkers(keep):
-                    self._release(keep)
+                    self._departures.release(keep=keep, at_once=self.job.status is JobStatus.STOPPING)
                 case ReleaseIdle():
-                    self._release_idle()
+                    self._departures.release_idle()
+                case GiveBack(count):
+                    self._departures.give_back(count, is_news=self._elastic.is_news)
+                case Withdraw(count):
+                    self._departures.withdraw(count)
                 case End():
                     self._end()
         self._feeder.feed()
+        self._elastic.watch()
 
     def _changed(self, worker: str) -> None:
         """Take notice of how a Worker stands now: it may be one that can be told what to do."""
@@ -267,23 +310,8 @@ class JobRun:
         return self.around.call_later(seconds, partial(self.around.event, call, of=self))
 
     def _facts(self) -> Facts:
-        roster = self._crew.roster
-        is_stopping = self.job.status is JobStatus.STOPPING  # then only those that are gone can do nothing more
-        return Facts(
-            status=self.job.status,
-            can_start=self._crew.setup is not None,
-            workers_wanted=self._crew.wanted,
-            starting=len(roster.starting),
-            ready=len(roster.waiting),
-            first_ready=next(iter(roster.waiting), None),
-            live=len(roster.views) - (0 if is_stopping else roster.have_said_all),
-            all_ended=self._have_all_ended(),
-            has_hook=self._hook.exists,
-            hook_was_started=self._hook.worker is not None,
-            hook_is_over=self._hook.is_over,
-            is_hopeless=self._prospects.is_hopeless,
-            unreleased=roster.unreleased,
-        )
+        all_ended = self._have_all_ended()
+        return gather(self.job.status, self._crew, self._elastic, self._hook, self._prospects, all_ended=all_ended)
 
     def _have_all_ended(self) -> bool:
         """Tell whether every Batch has ended: the queue is a view of the bytes, and they have the last word."""
@@ -298,7 +326,8 @@ class JobRun:
         self.dispatch.adopt(worker)
         # One that is in a Batch cannot say so; only one that is ready was ever leased any.
         has_lease = self.dispatch.held_by(worker) is not None
-        self._crew.roster.add(worker, WorkerView(phase=Phase.READY if has_lease else phase))
+        view = WorkerView(phase=Phase.READY if has_lease else phase, was_found=True)
+        self._crew.roster.add(worker, view)
         self.missing.discard(worker)
 
     def _resume(self) -> None:
@@ -314,7 +343,7 @@ class JobRun:
         self._changed(worker)
         self._hook.exists = has_hook
         self._prospects.worker_ready()
-        self.go_on()
+        self.around.event(self.go_on, of=self)  # if it fails, its Lease is not to be ended again: that may be a new one
 
     def _lease_ended(self, worker: str, frame: Frame) -> None:
         self._feeder.offer(worker)
@@ -326,7 +355,7 @@ class JobRun:
         self.attempts.failed += frame.get("failed", 0)
         self.batches_told += frame["finished"]
         is_news = frame["finished"] > 0 and self._prospects.batches_ended()
-        is_news |= self.dispatch.is_done or self.job.status is JobStatus.PAUSED
+        is_news |= self.dispatch.is_done or self.job.status is JobStatus.PAUSED or self._elastic.surplus > 0
         if is_news or self.attempts.may_be_too_many_failed:
             self.go_on()
         else:
@@ -342,23 +371,6 @@ class JobRun:
     def _may_lease(self) -> bool:
         return self.job.status is JobStatus.RUNNING and self._is_resumed and not self._is_draining
 
-    def _died(
-        self, view: WorkerView, ending: Exit, suspect: int | None, death: Death | None, *, was_in_hook: bool
-    ) -> None:
-        """Say what became of a Worker's work; a Batch that it was in has been charged with it."""
-        who = f"worker pid-{view.pid}" if view.pid else "a worker"
-        cause = f"{ending.cause}," if ending.is_out_of_memory else ending.cause  # that one is a sentence of its own
-        if suspect is not None:
-            name = batch_id(self.job.names_batches, suspect)
-            consequence = self.attempts.follow_up(death) if death else "it goes back to the queue"
-            append_line(self.folder.log, f"{who} {cause} while it processed batch {name}: {consequence}")
-            return
-        when = "between two batches" if view.phase is Phase.READY else "before its predictor was ready"
-        when = "in `on_job_complete`" if was_in_hook else when
-        append_line(self.folder.log, f"{who} {cause} {when}")
-        if ending.is_charged:
-            self._prospects.worker_died(ending, cause, when)
-
     def _start_hook(self, worker: str) -> None:
         connection = self.workers[worker].connection
         if connection is None:
@@ -366,19 +378,7 @@ class JobRun:
         self.around.ledger.start_hook(self.job.id, worker)
         self._hook.worker = worker
         connection.send({"type": "run_hook"})
-        self._release(keep=worker)
-
-    def _release(self, keep: str | None) -> None:
-        self._crew.release(
-            [worker for worker in self.workers if worker != keep],
-            at_once=self.job.status is JobStatus.STOPPING,
-            message=f"no batches left in queue, {'job has been completed' if keep is None else 'exiting...'}",
-        )
-
-    def _release_idle(self) -> None:
-        """Let those end that hold no Lease; one that holds one may be starting, too: it is not connected again yet."""
-        starting = [worker for worker in self._crew.roster.starting if self.dispatch.held_by(worker) is None]
-        self._crew.release([*starting, *self._feeder.idle()], at_once=False, message="the job is paused, exiting...")
+        self._departures.release(keep=worker, at_once=False)
 
     def roll_call(self) -> RollCall:
         """Tell how far the Workers are."""

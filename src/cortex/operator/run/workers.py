@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from cortex.domain.ending import Exit
 from cortex.domain.job import Job
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import STALLED_AFTER_NS, Connection, Program, WorkerOrder
@@ -65,11 +66,17 @@ class WorkerView:
     is_drained: bool = False
     ordered_at_ns: int = 0
     pid: int | None = None  # known once the ledger has it; no Lease before
+    node: str | None = None  # where it runs, if that is elsewhere
+    was_found: bool = False  # an earlier operator ordered it, and may have told it to end
 
     @property
     def is_waiting(self) -> bool:
         """True of a Worker that can be told what to do."""
         return self.phase is Phase.READY and self.connection is not None and self.pid is not None
+
+    def was_let_go(self, ending: Exit, suspect: int | None) -> bool:
+        """Tell whether it has ended as it does when it is told to, by an earlier operator if not by this one."""
+        return self.was_found and ending.status == 0 and suspect is None
 
     @property
     def has_said_all(self) -> bool:

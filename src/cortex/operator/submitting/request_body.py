@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cortex.configuration.section import Section
+from cortex.configuration.section import Section, section_at
 from cortex.configuration.wording import describe_value, did_you_mean
 from cortex.domain.errors import InvalidRequest
 
@@ -28,8 +28,11 @@ def _describe(problem: Any, shape: type[Section]) -> str:
         case "model_type":
             return "the request must be a JSON object"
         case "extra_forbidden":
-            fields = sorted(shape.model_fields)
-            return f"{path[:80]}: unknown field{did_you_mean(path[:80], fields)} (allowed: {', '.join(fields)})"
+            fields = sorted(section_at(problem["loc"][:-1], shape).model_fields)
+            near = did_you_mean(str(problem["loc"][-1])[:80], fields)
+            return f"{path[:80]}: unknown field{near} (allowed: {', '.join(fields)})"
+        case "missing":
+            return f"{path}: is required"
         case "value_error":
             return f"{path}: {problem['ctx']['error']}"
         case "enum":

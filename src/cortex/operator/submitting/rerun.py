@@ -18,6 +18,7 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.operator.deployments import Deployments
 from cortex.operator.joblog import append_line
 from cortex.operator.jobs import Jobs
+from cortex.operator.submitting.asked_workers import Workers
 from cortex.operator.submitting.request_body import read_body
 from cortex.storage.files import told_if_full
 from cortex.storage.inherit import Inheritance, Inherited, moved
@@ -25,7 +26,6 @@ from cortex.storage.ledger import Ledger, UnsyncedFile
 from cortex.storage.segments import ItemsChanged, SegmentDamaged
 from cortex.storage.small_files import Dataset, sync_unsynced
 
-_MAX_WORKERS: Final = 2**31 - 1
 _HINT: Final = 'a rerun looks like {"what": "failed", "version": "current", "workers": 2}; each may be left out'
 
 
@@ -41,7 +41,7 @@ class RerunRequest(Section):
         default=RerunVersion.CURRENT,
         description="With the version of the API that is deployed (`current`), or the job's own (`original`).",
     )
-    workers: int | None = Field(default=None, ge=1, le=_MAX_WORKERS, description="How many; the default is the job's.")
+    workers: Workers | None = Field(default=None, description="How many; the default is the job's.")
 
 
 def read_rerun(body: bytes) -> RerunRequest:
@@ -136,7 +136,8 @@ class Reruns:
             id=job_id,
             api_name=earlier.api_name,
             api_id=earlier.api_id,
-            workers=request.workers or earlier.workers,
+            workers=request.workers.max if request.workers else earlier.workers,
+            workers_min=request.workers.elastic_min if request.workers else earlier.workers_min,
             config=earlier.config,
             source=_moved(earlier, there, here),
             policy=earlier.policy,

@@ -20,6 +20,7 @@ from cortex.domain.submission_key import SubmissionKey
 from cortex.enqueuing.cut import BatchTooLarge, join_batches
 from cortex.files.address import read_address
 from cortex.files.globs import Globs
+from cortex.operator.submitting.asked_workers import Workers
 from cortex.operator.submitting.options import (
     LACKS_PARQUET,
     PARQUET_HINT,
@@ -43,6 +44,7 @@ class Submission:
     """A valid job request. Each Batch is a JSON array."""
 
     workers: int
+    workers_min: int | None = None  # of an elastic Job
     config: Mapping[str, Any] | None
     policy: Policy = field(default_factory=Policy)
     output: Output | None = None  # where its results are written besides
@@ -98,7 +100,7 @@ class DelimitedFiles(FilePathLister):
 class JobRequest(JobOptions):
     """The fields of a job request."""
 
-    workers: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
+    workers: Workers
     item_list: ItemList | None = None
     file_path_lister: FilePathLister | None = None
     delimited_files: DelimitedFiles | None = None
@@ -155,7 +157,8 @@ def read_submission(body: bytes, defaults: Mapping[str, Any] | None = None) -> S
     source = request.source
     batch_size = source.batch_size if source else request.item_list.batch_size if request.item_list else 1
     return Submission(
-        workers=request.workers,
+        workers=request.workers.max,
+        workers_min=request.workers.elastic_min,
         config=request.config,
         policy=policy_of(request),
         output=output_of(request.results),

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cortex.domain.identity import log_name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Busy:
@@ -13,6 +15,7 @@ class Busy:
     what: str  # to be followed by "has been running"
     pid: int | None
     since_ns: int
+    node: str | None = None  # where that Worker runs, if elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ def _cause(facts: Facts) -> str:
 
 def _longest(all_of_them: Sequence[Busy], facts: Facts) -> str:
     longest = min(all_of_them, key=lambda busy: busy.since_ns)
-    where = f" in worker pid-{longest.pid}" if longest.pid is not None else ""
+    where = f" in worker {log_name(longest.pid, longest.node)}" if longest.pid is not None else ""
     others = f", and {_count(len(all_of_them) - 1, 'other')} for less" if len(all_of_them) > 1 else ""
     return f"{longest.what} has been running for {span(facts.now_ns - longest.since_ns)}{where}{others}"
 

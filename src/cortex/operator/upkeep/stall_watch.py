@@ -79,10 +79,12 @@ class StallWatch:
         run = self.jobs.runs.get(job_id)
         leases = islice(run.dispatch.leases(), _MOST_PAGES_READ) if run else ()
         pages = [read_page(run.folder, lease.worker) for lease in leases] if run else []
-        since_ns = min((page.no_room_since_ns for page in pages if page.no_room_since_ns is not None), default=None)
-        if since_ns is None:
+        waiting = [(page.no_room_since_ns, page.is_copy) for page in pages if page.no_room_since_ns is not None]
+        if not waiting:
             return None
-        return f"the operator's disk is full: results wait for room since {instant(since_ns)}, and nothing is lost"
+        since_ns, is_elsewhere = min(waiting)
+        whose = "the disk of a worker's machine" if is_elsewhere else "the operator's disk"
+        return f"{whose} is full: results wait for room since {instant(since_ns)}, and nothing is lost"
 
     def _take_notice(self, job_id: str) -> None:
         seen = self._seen.setdefault(job_id, _Seen(self.now_ns()))
@@ -132,7 +134,7 @@ class StallWatch:
         batches = list(_batches(run))
         records = {record.worker: record for record in self.jobs.ledger.workers(run.job.id)}
         starts = [
-            _start(view, records[worker])
+            _start(view, records[worker], since_ns)
             for worker, view in run.workers.items()
             if view.phase is Phase.INITIALIZING and worker in records
         ]
@@ -168,7 +170,8 @@ def _batches(run: JobRun) -> Iterable[Busy]:
         page = read_page(run.folder, lease.worker)
         if page.current is not None and lease.first <= page.current < lease.end:
             view = run.workers.get(lease.worker)
-            yield Busy(what=_name(run, page), pid=view.pid if view else None, since_ns=page.started_at_ns)
+            pid, node = (view.pid, view.node) if view else (None, None)
+            yield Busy(what=_name(run, page), pid=pid, node=node, since_ns=page.started_at_ns)
 
 
 def _name(run: JobRun, page: PageContent) -> str:
@@ -176,14 +179,16 @@ def _name(run: JobRun, page: PageContent) -> str:
     return name if page.part is None else f"{page.part.text} of {name}"
 
 
-def _start(view: WorkerView, record: WorkerRecord) -> Busy:
+def _start(view: WorkerView, record: WorkerRecord, since_ns: int) -> Busy:
     what = "the start of a predictor (import and `__init__`)"
-    return Busy(what=what, pid=view.pid, since_ns=int(record.process_started_at * 1e9))
+    started_at_ns = int(record.process_started_at * 1e9) or since_ns  # of one elsewhere it is not known
+    return Busy(what=what, pid=view.pid, node=view.node, since_ns=started_at_ns)
 
 
 def _hook(run: JobRun, since_ns: int) -> Busy:
-    pids = [view.pid for view in run.workers.values() if view.phase is Phase.READY]
-    return Busy(what="`on_job_complete`", pid=next(iter(pids), None), since_ns=since_ns)
+    ready = [(view.pid, view.node) for view in run.workers.values() if view.phase is Phase.READY]
+    pid, node = next(iter(ready), (None, None))
+    return Busy(what="`on_job_complete`", pid=pid, node=node, since_ns=since_ns)
 
 
 def _enqueuing(progress: Progress, nanoseconds: int) -> str:

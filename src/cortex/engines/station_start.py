@@ -1,0 +1,132 @@
+"""What a station is told: its own order first, and when it is there, what to start, and what that needs of our files.
+
+The paths are the operator's. What lies there, the station asks for, as bundles: it puts each down on its node under
+the name of the bundle, which changes with the content, so that all stations of a node share it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from cortex.domain.frame import MAX_FRAME_BYTES, Frame
+from cortex.domain.layout import JobFolder
+from cortex.domain.station_order import StationOrder
+from cortex.domain.ticket import Ticket, sign
+from cortex.engines.engine import WorkerOrder
+from cortex.engines.places import Place
+from cortex.engines.supervisor_frames import write_start
+
+_REQUIREMENTS: Final = "requirements.txt"
+_MOST_SETUP_BYTES: Final = MAX_FRAME_BYTES // 2
+"""How large the config of a Worker elsewhere may be, with all else that it is constructed with."""
+
+
+class CannotStart(Exception):
+    """A station cannot be told what to start."""
+
+
+def write_order(
+    order: WorkerOrder,
+    *,
+    secret: str,
+    host: str,
+    port: int,
+    log_limit_bytes: int,
+    heartbeat_seconds: float,
+    storage: Mapping[str, Any] | None,
+) -> StationOrder:
+    """Give what the station of a Worker is placed with, and shows when it comes to this host and port."""
+    ticket = Ticket(
+        worker=order.worker,
+        job_id=order.job_id,
+        folder=str(order.folder),
+        log=str(order.log),
+        log_limit_bytes=log_limit_bytes,
+        log_rotates=order.serves,
+        serves=order.serves,
+    ).to_json()
+    return StationOrder(
+        ticket=ticket,
+        signature=sign(secret, ticket),
+        host=host,
+        port=port,
+        heartbeat_seconds=heartbeat_seconds,
+        storage=storage,
+    )
+
+
+def write_station_start(
+    order: WorkerOrder,
+    *,
+    node: str | None,
+    projects: Path,
+    models: Path,
+    log_limit_bytes: int,
+    heartbeat_seconds: float,
+) -> Frame:
+    """Have a station start its Worker, which is told that it is on this node.
+
+    Raises CannotStart, as where the Job's folder has been removed.
+    """
+    program = order.program
+    try:
+        setup = JobFolder(order.folder).setup.read_text(encoding="utf-8")
+        bundles = model_bundles(setup, projects=projects, models=models)
+    except OSError as error:
+        raise CannotStart(str(error)) from error
+    if len(setup.encode()) > _MOST_SETUP_BYTES:
+        raise CannotStart(f"what it is constructed with has {len(setup.encode())} bytes, more than {_MOST_SETUP_BYTES}")
+    # Which GPUs it has, only its node knows; here it counts that it has any.
+    devices = tuple(str(number) for number in range(program.needs.gpus))
+    place = Place(worker=order.worker, job_id=order.job_id, needs=program.needs, devices=devices, lasts=order.serves)
+    start = write_start(
+        order,
+        place,
+        channel=order.folder,  # where it listens itself, the station says
+        env=dict(program.env),
+        log_limit_bytes=log_limit_bytes,
+        keep_warm_seconds=0.0,  # it starts one Worker only
+        heartbeat_seconds=heartbeat_seconds,
+    )
+    return {
+        **start,
+        "place": {**start["place"], "node": node},  # its supervisor tells it every operator
+        "order": {**start["order"], "node": node},
+        "env": dict(program.env),  # what is inherited comes from its node: of our own, much is nobody else's
+        "setup": setup,
+        "project_id": program.project.name,
+        "models": bundles,
+        "requirements": (program.project / _REQUIREMENTS).is_file(),
+        "wants_gpu": program.needs.gpus > 0,
+    }
+
+
+def model_bundles(setup: str, *, projects: Path, models: Path) -> dict[str, str]:
+    """Give what a station may ask for as models of this `setup.json`: the name of the bundle of each path.
+
+    Each path is a file or a folder; where a model was fetched, it is the folder of all that was fetched with it. What
+    lies in a project comes with the project.
+    """
+    paths = [Path(model["path"]) for model in json.loads(setup).get("models", [])]
+    named = {}
+    for path in paths:
+        if path.is_relative_to(models):
+            home = models / path.relative_to(models).parts[0]
+            named[str(home)] = f"model/{home.name}"
+        elif not path.is_relative_to(projects):
+            named[str(path)] = f"model/{_key(path)}"
+    return named
+
+
+def _key(path: Path) -> str:
+    """Name what lies at a path that its owner may change."""
+    found = [f"{name}\0{size}\0{changed_ns}" for name, size, changed_ns in sorted(_files(path))]
+    return sha256("\0".join([str(path), *found]).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _files(path: Path) -> Iterator[tuple[str, int, int]]:
+    for each in [path, *(path.rglob("*") if path.is_dir() else [])]:
+        about = each.stat()
+        yield str(each.relative_to(path)), about.st_size, about.st_mtime_ns
