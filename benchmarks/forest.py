@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from benchmarks.load import Load
 from benchmarks.options import WORKERS
@@ -50,14 +51,15 @@ BARE = "from forest_model import make_model; make_model().predict([[0.1, 0.2, 0.
 class Prepared:
     """A data directory with the built environment and a deployed predictor; operators on it come and go."""
 
-    def __init__(self, folder: Path, predictor: str = PREDICTOR) -> None:
-        self.service = Service(Path(mkdtemp(dir=folder)))
+    def __init__(self, folder: Path, predictor: str = PREDICTOR, *options: str, **what: Any) -> None:
+        """Prepare it with an operator with these options; `what` is what is deployed besides."""
+        self.service = Service(Path(mkdtemp(dir=folder)), *options)
         with self.running() as service:
             service.process.deploy(WHERE, name="where", files=PROJECT)
             job = service.submit(items_of([0]), "where")
             service.wait(job, "where")
             self.python = Path(str(service.process.rows(job, api="where")[0]))
-            service.process.deploy(predictor, files=PROJECT)
+            service.process.deploy(predictor, files=PROJECT, **what)
         self.bare_seconds()  # whose bytecode is written now
 
     @contextmanager

@@ -25,6 +25,7 @@ class Contestant:
     units: int
     ready: Callable[[], AbstractContextManager[Run]]
     repeats: int = 1  # in one turn; the median counts
+    helpers: tuple[int, ...] = ()  # processes that were there before, and work for it with all that they start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +136,13 @@ def _take_turn(answer: Connection, contestant: Contestant, looks_at_memory: bool
                 beyond = Memory(pss=peak.highest.pss - bare.pss, rss=peak.highest.rss - bare.rss)
                 turn = Turn(peak=beyond, growth=peak.growth)
             else:
-                before = cpu_seconds()
+                before = _cpu_seconds(contestant)
                 seconds = statistics.median(run() for _ in range(contestant.repeats))
-                turn = Turn(seconds=seconds, cpu_seconds=(cpu_seconds() - before) / contestant.repeats)
+                turn = Turn(seconds=seconds, cpu_seconds=(_cpu_seconds(contestant) - before) / contestant.repeats)
     except Exception as error:  # whatever a peer raises is its row's text, and the others go on
         turn = Turn(problem=f"{type(error).__name__}: {error}".splitlines()[0])
     answer.send(turn)
+
+
+def _cpu_seconds(contestant: Contestant) -> float:
+    return cpu_seconds() + sum(map(cpu_seconds, contestant.helpers))

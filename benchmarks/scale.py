@@ -1,6 +1,6 @@
 """How far one operator goes: a real one, with thousands of workers of which only `predict` is simulated.
 
-    python -m benchmarks scale [--workers 100 1000 5000] [--transport unix tcp] [--batches 10000000] [--json FILE]
+    python -m benchmarks scale [--workers 100 1000 5000] [--batches 10000000] [--json FILE]
 
 Operator, ledger, dispatch, engine and frames are the real ones, in a real operator process; `simulated_workers.py`
 says what stands in for the workers. For each number of workers, a job of files with one item per batch is submitted
@@ -13,7 +13,6 @@ import argparse
 import cProfile
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,12 +37,11 @@ from benchmarks.simulated_workers import (
     HOSTS,
     LEASES,
     READY,
-    TCP,
     Counters,
 )
+from cortex.engines.process_table import supervisors_of
 from operator_process import OperatorProcess
 
-TRANSPORTS: Final = ("unix", "tcp")
 SECONDS: Final = 25.0
 """How long a job is to run where the number of its batches is not given."""
 
@@ -59,6 +56,7 @@ class PythonPredictor:
 _MOST_WORKERS: Final = "CORTEX_SCALE_MOST_WORKERS"
 _PROFILE: Final = "CORTEX_SCALE_PROFILE"
 _POLL_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 2.0  # how often it is looked whether all are still there
 _GIVE_UP_SECONDS: Final = 900.0
 _SETTLED_SHARE: Final = 0.2
 _RESTART_SHARE: Final = 0.6
@@ -69,7 +67,6 @@ class Plan:
     """What is measured."""
 
     workers: int
-    transport: str
     batches: int
     batch_seconds: float
     hosts: int
@@ -81,7 +78,6 @@ class Measured:
     """What came of it. CPU times are those of the operator's process."""
 
     workers: int
-    transport: str
     batches: int
     start_seconds: float = 0.0  # from the first worker to the last one that is ready
     start_cpu_us_per_worker: float = 0.0
@@ -101,20 +97,23 @@ class Measured:
     notes: list[str] = field(default_factory=list)
 
 
+class NotSimulated(Exception):
+    """Some part of the simulation is gone, or was not taken for what it stands in for."""
+
+
 class Operator:
     """The operator under test and its simulated supervisor, on a data directory of their own."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
         self._data = folder / "data"
+        self._supervisor: subprocess.Popen[bytes] | None = None
         env = {
             HOSTS: str(plan.hosts),
             BATCH_SECONDS: str(plan.batch_seconds),
             COUNTERS: str(folder / "counters"),
             _MOST_WORKERS: str(plan.workers),
         }
-        if plan.transport == "tcp":
-            env[TCP] = f"127.0.0.1:{_free_port()}"
         if plan.profile is not None:
             env[_PROFILE] = str(plan.profile)
         self.env = {**os.environ, **env}
@@ -133,6 +132,7 @@ class Operator:
             try:
                 if supervisor.stdout is not None:
                     supervisor.stdout.readline()  # it is connected
+                self._supervisor = supervisor
                 yield self
             finally:
                 self.process.stop(at_once=True)
@@ -154,12 +154,32 @@ class Operator:
         return psutil.Process(self.process.process.pid if self.process.process else None)
 
     def wait_until(self, is_so: Callable[[], bool], what: str) -> None:
-        """Wait for the counters to say so, without asking the operator."""
+        """Wait for the counters to say so, without asking the operator. Raises NotSimulated, TimeoutError."""
         deadline = time.monotonic() + _GIVE_UP_SECONDS
+        look_at = 0.0
         while not is_so():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"it did not happen that {what}: {self.process.errors()}")
+            if time.monotonic() > look_at:
+                self._see_that_all_are_there(what)
+                look_at = time.monotonic() + _LOOK_SECONDS
             time.sleep(_POLL_SECONDS)
+
+    def _see_that_all_are_there(self, what: str) -> None:
+        """Nothing more would come of a wait if one were gone, or if the operator had not taken to our supervisor."""
+        operator, simulated = self.process.process, self._supervisor
+        problem = None
+        if operator is None or operator.poll() is not None:
+            problem = "the operator has ended"
+        elif simulated is None or simulated.poll() is not None:
+            problem = "the simulated supervisor has ended"
+        elif others := set(supervisors_of(self._data / "channel.sock")) - {simulated.pid}:
+            problem = (
+                f"the operator has started a supervisor of its own (pid {min(others)}): what the simulated one says in"
+                " its `hello` (simulated_workers.py) lacks something that the operator wants of a supervisor"
+            )
+        if problem:
+            raise NotSimulated(f"{problem}, before {what}: {self.process.errors()}")
 
 
 def measure(plan: Plan) -> Measured:
@@ -175,7 +195,7 @@ def measure(plan: Plan) -> Measured:
 
 def _measure(plan: Plan, operator: Operator, lines: Path) -> Measured:
     total, until = operator.counters.total, operator.wait_until
-    measured = Measured(workers=plan.workers, transport=plan.transport, batches=plan.batches)
+    measured = Measured(workers=plan.workers, batches=plan.batches)
     operator.process.deploy(PREDICTOR)
     measured.idle_mb = operator.pss_mb
     files = {"s3_paths": [str(lines)], "batch_size": 1}
@@ -206,7 +226,8 @@ def _measure(plan: Plan, operator: Operator, lines: Path) -> Measured:
         at = time.monotonic()
         operator.process.start()
         measured.listening_seconds, measured.listening_cpu_seconds = time.monotonic() - at, operator.cpu_seconds
-        until(lambda: total(CONNECTS) >= connects + plan.workers, "all workers were back")
+        # Of a job that was over too soon, nobody need come back.
+        until(lambda: total(CONNECTS) >= connects + plan.workers or total(GONE) > 0, "all workers were back")
         measured.restart_seconds, measured.restart_cpu_seconds = time.monotonic() - at, operator.cpu_seconds
 
     until(lambda: total(BATCHES) >= plan.batches, "every batch had ended")
@@ -224,14 +245,8 @@ def _measure(plan: Plan, operator: Operator, lines: Path) -> Measured:
     return measured
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 COLUMNS: Final[Sequence[tuple[str, str, str]]] = (
     ("workers", "workers", ",d"),
-    ("transport", "transport", "s"),
     ("batches", "batches", ",d"),
     ("leases/s", "leases_per_second", ",.0f"),
     ("lease s", "lease_seconds", ".2f"),
@@ -261,9 +276,8 @@ def table(rows: Sequence[Measured]) -> str:
 
 
 def be_operator() -> None:
-    """Be `cortex operator` on a machine that has places for all, with a channel over TCP where that is asked for."""
+    """Be `cortex operator` on a machine that has places for all."""
     from cortex import parts
-    from cortex.cli import operator as command
     from cortex.cli.main import main as cortex
     from cortex.operator.machine import Machine
 
@@ -273,10 +287,6 @@ def be_operator() -> None:
 
     choices: Any = parts
     choices.Machine = LargeMachine
-    if address := os.environ.get(TCP):
-        host, _, port = address.rpartition(":")
-        options: Any = command
-        options.Settings = partial(command.Settings, channel_tcp=(host, int(port)))
     if profile := os.environ.get(_PROFILE):
         profiler = cProfile.Profile()
         try:
@@ -291,7 +301,6 @@ def main(choices: Sequence[str]) -> None:
     """Measure each plan and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks scale", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[100, 1000, 5000])
-    parser.add_argument("--transport", choices=TRANSPORTS, nargs="+", default=list(TRANSPORTS))
     parser.add_argument("--batches", type=int, help="of each job; by default as many as take about 25 seconds")
     parser.add_argument("--batch-seconds", type=float, default=0.05)
     parser.add_argument("--hosts", type=int, default=3)
@@ -300,18 +309,15 @@ def main(choices: Sequence[str]) -> None:
     arguments = parser.parse_args(choices)
     rows = []
     for workers in arguments.workers:
-        for transport in arguments.transport:
-            batches = arguments.batches or int(workers * SECONDS / arguments.batch_seconds)
-            plan = Plan(
-                workers=workers,
-                transport=transport,
-                batches=batches,
-                batch_seconds=arguments.batch_seconds,
-                hosts=arguments.hosts,
-                profile=arguments.profile,
-            )
-            rows.append(measure(plan))
-            print(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1], flush=True)
+        plan = Plan(
+            workers=workers,
+            batches=arguments.batches or int(workers * SECONDS / arguments.batch_seconds),
+            batch_seconds=arguments.batch_seconds,
+            hosts=arguments.hosts,
+            profile=arguments.profile,
+        )
+        rows.append(measure(plan))
+        print(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1], flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
 

@@ -26,7 +26,7 @@ from cortex.domain.frame import Frame, FrameReader, encode
 from cortex.domain.layout import JobFolder
 from cortex.domain.silence import BEAT_SECONDS
 from cortex.worker.kernel import raise_file_limit
-from cortex.worker.link import ORPHAN_SECONDS, TcpChannel, short_path
+from cortex.worker.link import ORPHAN_SECONDS, short_path
 
 HOSTS: Final = "CORTEX_SCALE_HOSTS"
 """How many host processes there are."""
@@ -34,8 +34,6 @@ HOSTS: Final = "CORTEX_SCALE_HOSTS"
 BATCH_SECONDS: Final = "CORTEX_SCALE_BATCH_SECONDS"
 """How long a batch takes."""
 
-TCP: Final = "CORTEX_SCALE_TCP"
-"""Where workers connect to over TCP, as `HOST:PORT`; where it is not set, they use the socket file."""
 
 COUNTERS: Final = "CORTEX_SCALE_COUNTERS"
 """A file in which each host counts: 8 words for each."""
@@ -74,7 +72,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(
         self,
-        channel: Path | TcpChannel,
+        channel: Path,
         hear: Callable[[Frame], None],
         hello: Callable[[], Frame],
         listens: Callable[[], bool] = lambda: True,
@@ -93,11 +91,8 @@ class Peer(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         while not self.is_over and time.monotonic() - self._gone_at < ORPHAN_SECONDS:
             try:
-                if isinstance(self._channel, TcpChannel):
-                    await loop.create_connection(lambda: self, self._channel.host, self._channel.port)
-                else:
-                    with short_path(self._channel) as address:
-                        await loop.create_unix_connection(lambda: self, address)
+                with short_path(self._channel) as address:
+                    await loop.create_unix_connection(lambda: self, address)
             except OSError:
                 await asyncio.sleep(_RETRY_SECONDS * random.uniform(1, 2))  # noqa: S311 - spreads the tries
             else:
@@ -108,10 +103,7 @@ class Peer(asyncio.Protocol):
         self._reader = FrameReader()
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
-        hello = self._hello()
-        if isinstance(self._channel, TcpChannel):
-            hello["secret"] = self._channel.secret
-        self.send(hello)
+        self.send(self._hello())
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -165,7 +157,7 @@ class SimulatedWorker:
         self._began_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_in_lease = False
-        self._peer = Peer(host.channel_of(order), self._hear, self._hello, lambda: not self._is_in_lease)
+        self._peer = Peer(Path(order["channel"]), self._hear, self._hello, lambda: not self._is_in_lease)
         keep(self._live())
 
     async def _live(self) -> None:
@@ -251,14 +243,6 @@ class Host:
             elif known := self._workers.get(worker):
                 known.end()
 
-    def channel_of(self, order: dict[str, Any]) -> Path | TcpChannel:
-        """Say where a worker connects to."""
-        channel, address = Path(order["channel"]), os.environ.get(TCP)
-        if address is None:
-            return channel
-        host, _, port = address.rpartition(":")
-        return TcpChannel(host=host, port=int(port), secret=channel.with_suffix(".secret").read_text())
-
     def count(self, word: int, count: int = 1) -> None:
         """Count something."""
         self._counters[word] += count
@@ -316,8 +300,8 @@ class SimulatedSupervisor:
         await self._over.wait()
 
     def _hello(self) -> Frame:
-        who = {"type": "hello", "role": "supervisor", "supervisor": self._name, "pid": os.getpid(), "beats": True}
-        return {**who, "workers": list(self._children.values())}
+        who = {"type": "hello", "role": "supervisor", "supervisor": self._name, "pid": os.getpid()}
+        return {**who, "beats": True, "serves": True, "workers": list(self._children.values())}
 
     def _obey(self, frame: Frame) -> None:
         kind, worker = frame["type"], frame.get("worker", "")

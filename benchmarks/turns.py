@@ -1,6 +1,6 @@
 """The contestants of a workload: cortex, and the peers that were asked for and can run here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,24 +24,39 @@ def cortex(load: Load, folder: Path, predictor: str, *, name: str = CORTEX, unit
 
 @contextmanager
 def ready_service(
-    folder: Path, predictor: str, request: Mapping[str, Any], env: Mapping[str, str] | None = None
+    folder: Path,
+    predictor: str,
+    request: Mapping[str, Any],
+    env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+    **what: Any,
 ) -> Iterator[Run]:
-    """Give what runs a job over files on a warm operator."""
-    with running_service(folder, predictor, env=env) as service:
+    """Give what runs a job over files on a warm operator with these options; `what` is what is deployed besides."""
+    with running_service(folder, predictor, *options, env=env, **what) as service:
         service.list_files(request)
         yield lambda: service.run(request)
 
 
-def peers(load: Load, task: str, options: Options, at_most: Mapping[str, int], *, repeats: int = 1) -> list[Contestant]:
-    """Let the peers that `at_most` names run so many batches of a load."""
+def peers(
+    load: Load,
+    task: str,
+    options: Options,
+    at_most: Mapping[str, int],
+    *,
+    repeats: int = 1,
+    among: Mapping[str, Peer] | None = None,
+    helpers: tuple[int, ...] = (),
+) -> list[Contestant]:
+    """Let the peers that `at_most` names run so many batches of a load; `among` are others than those of every run."""
     return [
         Contestant(
             name=peer.name,
             units=min(at_most[key], load.batches),
             ready=partial(_ready_peer, peer, task, load.cut(at_most[key]), options.folder),
             repeats=repeats,
+            helpers=helpers,
         )
-        for key, peer in chosen_peers(options).items()
+        for key, peer in (chosen_peers(options) if among is None else among).items()
         if key in at_most
     ]
 

@@ -26,7 +26,12 @@ def nothing(batch: Any) -> None:
 
 def parse(text: Any) -> None:
     """Parse lines, and do nothing with them."""
-    _decoder.decode_lines(text)
+    parsed(text)
+
+
+def parsed(text: Any) -> list[Any]:
+    """Parse lines."""
+    return _decoder.decode_lines(text)
 
 
 def forest(rows: Any) -> None:

@@ -16,6 +16,7 @@ from benchmarks.workloads import (
     w8_start,
     w9_realtime,
     w10_from_zero,
+    w11_ray,
 )
 
 WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
@@ -29,4 +30,5 @@ WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "W8": w8_start.run,
     "W9": w9_realtime.run,
     "W10": w10_from_zero.run,
+    "W11": w11_ray.run,
 }

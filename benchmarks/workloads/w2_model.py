@@ -52,7 +52,7 @@ def run(report: Report, options: Options) -> None:
     load = flowers(options.folder, options.batches(5000, 500), BATCH_SIZE)
     prepared = Prepared(options.folder)
     contestants = [
-        Contestant(name=CORTEX, units=load.batches, ready=partial(_ready_service, prepared, load)),
+        Contestant(name=CORTEX, units=load.batches, ready=partial(ready_model, prepared, load)),
         Contestant(name=IDEAL, units=load.batches, ready=partial(prepared.halves, load)),
         *peers(load, "forest", options, AT_MOST),
     ]
@@ -63,7 +63,8 @@ def run(report: Report, options: Options) -> None:
 
 
 @contextmanager
-def _ready_service(prepared: Prepared, load: Load) -> Iterator[Run]:
+def ready_model(prepared: Prepared, load: Load) -> Iterator[Run]:
+    """Run an operator on what is prepared; give what runs a job over a load, timed from its first batch."""
     with prepared.running() as service:
         service.run(items_of([[0.1, 0.2, 0.3, 0.4]] * 20))
         yield lambda: service.run_from_first_batch(lines_of(load))
