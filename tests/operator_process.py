@@ -153,7 +153,7 @@ class OperatorProcess:
         upload = {"config": ("cortex.yaml", json.dumps([api])), "project": ("project.zip", project.getvalue())}
         return self.http.post("/_cortex/deploy", files=upload)
 
-    def submit(self, items: list[Any], *, api: str = "api", batch_size: int = 1, workers: int = 1, **more: Any) -> str:
+    def submit(self, items: list[Any], *, api: str = "api", batch_size: int = 1, workers: Any = 1, **more: Any) -> str:
         """Submit inline items; give the job id."""
         request = {"workers": workers, "item_list": {"items": items, "batch_size": batch_size}, **more}
         response = self.http.post(f"/{api}", json=request)

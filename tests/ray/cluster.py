@@ -39,13 +39,20 @@ _ENV: Final = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
 
-# What runs first on a node: it mounts what is the node's own, runs Ray, and reaps whoever loses its parent.
+_NEEDED: Final = {Path(__file__).resolve().parents[2], Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+"""Where the project, its environment and Python are: these may lie in /tmp."""
+
+# What runs first on a node: it mounts what is the node's own, runs Ray, and reaps whoever loses its parent. Of this
+# machine's /tmp the node sees only the folders that are named until `--`.
 _FIRST: Final = """
 set -e
+own="$2"
 echo "$1" > /proc/sys/kernel/hostname
-mkdir -p "$2/$3"; mount --bind "/tmp/$3" "$2/$3"; mount --rbind "$2" /tmp; mount -t tmpfs -o size=256m tmpfs /dev/shm
+shift 2
+while [ "$1" != -- ]; do mkdir -p "$own/$1"; mount --bind "/tmp/$1" "$own/$1"; shift; done
+shift
+mount --rbind "$own" /tmp; mount -t tmpfs -o size=256m tmpfs /dev/shm
 mount --bind /tmp/hosts /etc/hosts; mount --bind /dev/null /etc/resolv.conf
-shift 3
 "$@" &
 while :; do wait; sleep 1; done
 """
@@ -102,10 +109,12 @@ class Node:
     def start(self, *, waits: bool = True, **env: str) -> "Node":
         """Switch it on: Ray joins the cluster, with these variables too."""
         self.was_cut = False
+        shared = [self._cluster.shared, *(folder for folder in _NEEDED if folder.is_relative_to(TMP))]
         command = [
             *("nsenter", f"--net=/run/netns/{self._space}"),
             *("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *("sh", "-c", _FIRST, "sh", self.name, str(self.tmp), str(self._cluster.shared.relative_to(TMP))),
+            *("sh", "-c", _FIRST, "sh", self.name, str(self.tmp)),
+            *(*(str(folder.relative_to(TMP)) for folder in shared), "--"),
             *(_RAY, "start", "--block", "--address", self._cluster.address, "--node-ip-address", self.address),
             *("--object-store-memory=80000000", "--include-log-monitor=false", *self._options),
         ]

@@ -94,6 +94,26 @@ def test_a_job_that_is_stopped_leaves_nothing_on_the_nodes(
     assert list(range(100)) == visible(operator, job)
 
 
+def test_an_elastic_job_grows_with_the_cluster_and_goes_on_with_what_is_left_of_it(
+    operator: OperatorProcess, nodes: tuple[Node, Node], folder: Path
+) -> None:
+    def workers_now(job: str) -> int:
+        return int(operator.status(job)["workers_now"])
+
+    nodes[1].kill()
+    operator.deploy(RECORDER, config={"folder": str(folder), "held": 100}, compute={"cpu": 1})
+    job = operator.submit(list(range(200)), workers={"min": 1, "max": 2 * CPUS})
+    wait_until(lambda: CPUS == workers_now(job), "all work that there is room for")
+    nodes[1].start()
+    wait_until(lambda: 2 * CPUS == workers_now(job), "it has grown")
+    nodes[1].kill()
+    wait_until(lambda: CPUS == workers_now(job), "it is smaller again")
+    (folder / "gate").touch()
+
+    assert_each_once(operator, job, folder, range(200))
+    assert 2 * CPUS == operator.status(job)["workers"]
+
+
 def test_replicas_on_nodes_answer_and_are_replaced_with_their_node(
     operator: OperatorProcess, nodes: tuple[Node, Node]
 ) -> None:
