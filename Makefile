@@ -12,10 +12,12 @@ demo: $(VENV)/installed
 	@$(BIN)/python examples/image-classifier/demo.py
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not elsewhere" --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
-# Real Ray on several nodes of this machine, one test after the other; needs root and `ip` (iproute2).
+# Whole operators with workers on other machines: stations on this one, then real Ray on several nodes of it, one test
+# after the other, which needs root and `ip` (iproute2).
 test-ray: $(VENV)/installed-ray
+	$(BIN)/python -m pytest -m elsewhere --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/ray $(PYTEST_ARGS)
 
 # Gigabytes are installed for these: what they leave is kept only if they fail.

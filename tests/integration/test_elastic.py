@@ -88,6 +88,10 @@ class Meeting:
         who = "1 worker is" if count == 1 else f"{count} workers are"
         self.until(job, lambda _: f"{who} given back: others wait for compute" in self.operator.log(job))
 
+    def asked(self, job: str) -> int:
+        """Count how often a job has been told so."""
+        return self.operator.log(job).count("given back: others wait for compute")
+
     def attempts(self, item: object) -> int:
         return len((self.folder / f"{item}.runs").read_text().splitlines())
 
@@ -205,11 +209,12 @@ def test_what_was_to_be_given_back_when_the_operator_died_is_given_back_by_the_n
     before = meeting.until_running(job, PLACES, items)
     other = meeting.operator.submit(["x", "y"], api="other", workers=2)
     meeting.until_asked(job, 2)
+    asked = meeting.asked(job)
 
     meeting.operator.kill()
     meeting.let(before[0])
     meeting.operator.start()
-    meeting.until(job, lambda _: meeting.operator.log(job).count("given back: others wait for compute") >= 2)
+    meeting.until(job, lambda _: meeting.asked(job) > asked)
     meeting.let(before[1])
     meeting.until_running(job, 2, items)
     meeting.until(other, lambda status: status["worker_counts"]["running"] == 2, api="other")

@@ -17,6 +17,8 @@ from cut_link import CuttableLink
 from operator_process import ELSEWHERE, DidNotStart, OperatorProcess
 from s3_server import S3
 
+pytestmark = pytest.mark.elsewhere
+
 ECHO = """
     import os, time
 

@@ -17,6 +17,8 @@ from operator_process import ELSEWHERE, TIMEOUT_SECONDS, OperatorProcess, follow
 from samples import HOG
 from shared_operators import SharedOperators
 
+pytestmark = pytest.mark.elsewhere
+
 PREDICTOR = """
     import os
     from pathlib import Path

@@ -17,6 +17,8 @@ from cut_link import CuttableLink
 from local_placer import cut_off
 from operator_process import ELSEWHERE, OperatorProcess, follow_lines
 
+pytestmark = pytest.mark.elsewhere
+
 PLAN = {"worker": 3, "station": 3, "operator": 2, "supervisor": 2, "enqueuer": 1, "stop": 1}
 
 RECORDER = """
