@@ -68,7 +68,8 @@ def nodes(shared_cluster: RayCluster) -> Iterator[tuple[Node, Node]]:
         shared_cluster.start_head()
     for node in (first, second):
         node.mend()
-        if not has_head or node.was_cut or not node.ray.all_named("raylet/raylet"):
+        is_off = node.switched_on is None
+        if is_off or not has_head or node.was_cut or not node.ray.all_named("raylet/raylet"):
             node.kill()
             node.start()
 
@@ -80,7 +81,9 @@ def operator(shared_operator: OperatorProcess, nodes: tuple[Node, Node]) -> Iter
     for api in shared_operator.http.get("/_cortex/apis").json():
         shared_operator.http.delete(f"/_cortex/apis/{api['name']}")
     for node in nodes:
-        wait_until(lambda node=node: not node.stations(), f"no worker is left on {node.name}")
+        wait_until(
+            lambda node=node: node.switched_on is None or not node.stations(), f"no worker is left on {node.name}"
+        )
 
 
 @pytest.fixture
