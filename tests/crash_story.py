@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from cortex.storage.segments import States
 from cortex.storage.sqlite import SqliteLedger
 from operator_process import PREPARED, OperatorProcess, children_named
 from prepared_operator import SEGMENT_BYTES
+from waiting import wait_until
 
 PREDICTOR: Final = textwrap.dedent(
     """
@@ -72,8 +73,6 @@ INLINE_BATCHES: Final = 500
 FILE_BATCHES: Final = 500
 _LITTLE_WORK: Final = 150
 _MAX_HITS: Final = 2  # a batch that is the death of three workers is given up
-_PATIENCE_SECONDS: Final = 60.0
-_POLL_SECONDS: Final = 0.002
 
 
 class Line(NamedTuple):
@@ -145,15 +144,6 @@ class Record:
                 self.lines.append(line)
                 self.last_of[line.pid] = line
         return self.lines
-
-
-def wait_until(is_so: Callable[[], Any], what: str, poll_seconds: float = _POLL_SECONDS) -> None:
-    """Wait for a fact that nobody announces."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {_PATIENCE_SECONDS:g} s in vain until {what}")
-        time.sleep(poll_seconds)
 
 
 class CrashStory:

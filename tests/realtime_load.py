@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import psutil
 
-from crash_story import wait_until
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from waiting import wait_until
 
 ECHO: Final = """
 import os

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from shell import User
 
-from crash_story import wait_until
 from operator_process import OperatorProcess
+from waiting import wait_until
 
 LABELS = ["setosa", "versicolor", "virginica"]
 """Of the samples in the guide."""

@@ -14,8 +14,8 @@ import pytest
 from guide import LABELS, Runner, beside
 from shell import User
 
-from crash_story import wait_until
 from operator_process import OperatorProcess
+from waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IRIS = """\

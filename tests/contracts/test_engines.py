@@ -11,8 +11,8 @@ import pytest
 from cortex.domain.ending import Exit
 from cortex.engines.engine import Needs
 from cortex.engines.process_table import is_there
-from crash_story import wait_until
 from lone_engine import LoneEngine
+from waiting import wait_until
 
 OneEngine = Callable[..., LoneEngine]
 

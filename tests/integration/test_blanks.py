@@ -6,9 +6,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from crash_story import wait_until
 from operator_process import OperatorProcess
 from samples import HOG
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to see them in")
 

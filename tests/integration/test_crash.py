@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from crash_story import wait_until
 from operator_process import OperatorProcess, follow_lines
+from waiting import wait_until
 
 BATCHES = 3000
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psutil
 
-from crash_story import wait_until
 from operator_process import OperatorProcess, follow_lines
+from waiting import wait_until
 
 ECHO = """
     class PythonPredictor:

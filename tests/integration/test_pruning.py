@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cortex.domain.batch import MAX_REQUEST_BYTES
-from crash_story import wait_until
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
+from waiting import wait_until
 
 ECHO = """
     class PythonPredictor:

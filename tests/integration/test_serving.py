@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from waiting import wait_until
 
 PREDICTOR = """
     import os, time
@@ -119,13 +119,6 @@ class Pending:
     def answer(self) -> httpx.Response:
         self.thread.join(TIMEOUT_SECONDS)
         return self.answers[0]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.01)
 
 
 def kind(answer: httpx.Response) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from crash_story import wait_until
 from operator_process import ELSEWHERE, TIMEOUT_SECONDS, OperatorProcess, follow_lines
 from samples import HOG
 from shared_operators import SharedOperators
+from waiting import wait_until
 
 pytestmark = pytest.mark.elsewhere
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from crash_story import CrashStory, wait_until
+from crash_story import CrashStory
 from cut_link import CuttableLink
 from local_placer import cut_off
 from operator_process import ELSEWHERE, OperatorProcess, follow_lines
+from waiting import wait_until
 
 pytestmark = pytest.mark.elsewhere
 

@@ -13,8 +13,8 @@ import pytest
 
 from cortex.domain.frame import FrameReader
 from cortex.worker import start
-from crash_story import wait_until
 from operator_process import OperatorProcess, follow_lines
+from waiting import wait_until
 
 # Each import of the module leaves a line, and each worker tells who it is.
 COUNTED = """

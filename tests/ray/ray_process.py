@@ -2,24 +2,17 @@
 
 import contextlib
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
-TIMEOUT_SECONDS: Final = 90.0
-_POLL_SECONDS: Final = 0.05
+import waiting
 
-
-def wait_until(is_so: Callable[[], Any], what: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Wait for a fact that nobody announces."""
-    deadline = time.monotonic() + timeout_seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_seconds:g} s in vain until {what}")
-        time.sleep(_POLL_SECONDS)
+wait_until: Final = partial(waiting.wait_until, poll_seconds=0.05, timeout_seconds=90.0)
+"""Nodes start, and Ray gives them up, in seconds: on a busy machine in many."""
 
 
 class RayProcess:

@@ -9,8 +9,8 @@ import pytest
 
 from channel_peer import TIMEOUT_SECONDS
 from cortex.domain.frame import Frame
-from crash_story import wait_until
 from lone_replica import WORKER, LoneReplica
+from waiting import wait_until
 
 ECHO = """
     class PythonPredictor:

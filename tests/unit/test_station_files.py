@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cortex.domain.batch import EntryKind
+from cortex.domain.frame import PIECE_BYTES
 from cortex.station.bundle import BundleDamaged, unpack
 from cortex.station.log_tail import LogTail
-from cortex.station.messages import PIECE_BYTES
 from cortex.station.results import Results
 from cortex.worker.joblog import open_log
 from cortex.worker.rows import RowsFile

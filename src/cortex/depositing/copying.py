@@ -12,6 +12,7 @@ from cortex.depositing.events import Copied, Copy, NotCopied
 from cortex.depositing.places import JobPlace, RowsName
 from cortex.domain.errors import FilesError
 from cortex.files.files import Files
+from cortex.worker.kernel import write_all_at
 
 _AT_ONCE: Final = 4
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -48,9 +49,6 @@ def _copy(files: Files, root: str, index: int, wanted: Copy) -> Copied | NotCopi
 def _write(path: str, data: bytes, offset: int) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(file, rest, offset)
-            rest, offset = rest[written:], offset + written
+        write_all_at(file, data, offset)
     finally:
         os.close(file)

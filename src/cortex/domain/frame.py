@@ -7,6 +7,7 @@ after a line break: compact JSON never holds one.
 
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 Frame = dict[str, Any]
@@ -14,6 +15,12 @@ Frame = dict[str, Any]
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))  # one for all: making it takes as long as using it
 _LENGTH: Final = struct.Struct("<I")
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+
+PIECE_BYTES: Final = 1024 * 1024
+"""So much of a file, or of anything else that is large, goes into one frame at most."""
+
+Message = tuple[Frame, bytes | None]
+"""A frame, with its data."""
 
 
 class FrameError(Exception):
@@ -26,6 +33,12 @@ def encode(frame: Frame, data: bytes | None = None) -> bytes:
     if data is None:
         return _LENGTH.pack(len(head)) + head
     return b"".join((_LENGTH.pack(len(head) + 1 + len(data)), head, b"\n", data))
+
+
+def pieces(begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut a range of bytes: give offset and length of each piece, in order."""
+    for offset in range(begin, end, PIECE_BYTES):
+        yield offset, min(PIECE_BYTES, end - offset)
 
 
 class FrameReader:

@@ -24,6 +24,9 @@ SECONDS_PER_LEASE: Final = 100e-6
 OPERATOR_SHARE: Final = 1 / 3
 """How much of one core all Leases of a Job may cost the operator while everybody works."""
 
+SETTLE_SECONDS: Final = 0.005
+"""After its limit was lowered, long enough for a Worker to name on its page the Batch that it has begun."""
+
 MAX_GROWTH: Final = 8
 MAX_BATCHES: Final = 65_536
 

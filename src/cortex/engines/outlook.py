@@ -27,9 +27,9 @@ class Capacity:
         """Tell whether a Worker has room beside so many others, which need this much together."""
         return workers < self.workers and not any(
             (
-                _is_short(needs.millicores, beside.millicores, self.millicores),
-                _is_short(needs.mem_bytes, beside.mem_bytes, self.mem_bytes),
-                _is_short(needs.gpus, beside.gpus, self.gpus),
+                is_short(needs.millicores, beside.millicores, self.millicores),
+                is_short(needs.mem_bytes, beside.mem_bytes, self.mem_bytes),
+                is_short(needs.gpus, beside.gpus, self.gpus),
             )
         )
 
@@ -37,9 +37,9 @@ class Capacity:
         """Tell whether a Worker that has no room lacks something that one of the others would give back."""
         return workers >= self.workers or any(
             (
-                by.millicores and _is_short(needs.millicores, beside.millicores, self.millicores),
-                by.mem_bytes and _is_short(needs.mem_bytes, beside.mem_bytes, self.mem_bytes),
-                by.gpus and _is_short(needs.gpus, beside.gpus, self.gpus),
+                by.millicores and is_short(needs.millicores, beside.millicores, self.millicores),
+                by.mem_bytes and is_short(needs.mem_bytes, beside.mem_bytes, self.mem_bytes),
+                by.gpus and is_short(needs.gpus, beside.gpus, self.gpus),
             )
         )
 
@@ -122,5 +122,6 @@ def plus(some: Needs, others: Needs, *, times: int = 1) -> Needs:
     )
 
 
-def _is_short(needed: int, taken: int, there_is: int) -> bool:
+def is_short(needed: int, taken: int, there_is: int) -> bool:
+    """Tell whether there is less than is needed beside what is taken; who needs nothing lacks nothing."""
     return needed > 0 and taken + needed > there_is

@@ -18,7 +18,7 @@ from heapq import heapify, heappop, heappush
 
 from cortex.domain.quantity import write_bytes
 from cortex.engines.engine import Needs
-from cortex.engines.outlook import Capacity, Outlook, plus
+from cortex.engines.outlook import Capacity, Outlook, is_short, plus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,13 @@ class Places:
     _given: Counter[str] = field(default_factory=Counter)  # GPUs; one may be taken twice where it was adopted
     _is_settled: bool = False  # nothing has happened since nobody fitted: many are ordered, one by one
     _ordered: int = 0
+    _capacity: Capacity = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nobody has a place yet."""
+        self._capacity = Capacity(
+            millicores=self.millicores, mem_bytes=self.mem_bytes, gpus=len(self.devices), workers=self.most_workers
+        )
 
     def order(self, worker: str, job_id: str, needs: Needs, *, lasts: bool = False, comes_first: bool = False) -> None:
         """Let a Worker wait in line, or at its head."""
@@ -171,13 +178,13 @@ class Places:
     def shortage(self, needs: Needs) -> str:
         """Say what keeps a Worker that needs this from being placed now."""
         taken = self._taken
-        if not _has_room(needs.millicores, taken.millicores, self.millicores):
+        if is_short(needs.millicores, taken.millicores, self.millicores):
             amounts = _cores(needs.millicores), _cores(taken.millicores), _cores(self.millicores)
             return _short("cpu", *amounts)
-        if not _has_room(needs.mem_bytes, taken.mem_bytes, self.mem_bytes):
+        if is_short(needs.mem_bytes, taken.mem_bytes, self.mem_bytes):
             amounts = write_bytes(needs.mem_bytes), _about(taken.mem_bytes), _about(self.mem_bytes)
             return _short("mem", *amounts)
-        if not _has_room(needs.gpus, taken.gpus, len(self.devices)):
+        if is_short(needs.gpus, taken.gpus, len(self.devices)):
             return _short("gpu", str(needs.gpus), str(taken.gpus), str(len(self.devices)))
         if len(self._placed) >= self.most_workers:
             return f"{len(self._placed)} workers run already, and the machine runs no more at once"
@@ -186,15 +193,6 @@ class Places:
     def _fits(self, needs: Needs, *, beside: Needs, workers: int) -> bool:
         has_room = self._capacity.has_room(needs, beside=beside, workers=workers)
         return has_room and needs.gpus <= len(self._free_devices())
-
-    @property
-    def _capacity(self) -> Capacity:
-        return Capacity(
-            millicores=self.millicores,
-            mem_bytes=self.mem_bytes,
-            gpus=len(self.devices),
-            workers=self.most_workers,
-        )
 
     def _free_devices(self) -> list[str]:
         return [device for device in self.devices if not self._given[device]]
@@ -237,10 +235,6 @@ class Places:
         if place.lasts:
             self._lasting = plus(self._lasting, place.needs, times=times)
             self._lasting_workers += times
-
-
-def _has_room(needed: int, taken: int, there_is: int) -> bool:
-    return needed == 0 or taken + needed <= there_is
 
 
 def _short(what: str, needed: str, taken: str, there_is: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from cortex.depositing.pause import Pause
 from cortex.depositing.places import MOST_ROWS_BYTES, JobPlace, RowsName
 from cortex.domain.errors import FilesError
 from cortex.files.files import Files
@@ -15,10 +16,6 @@ from cortex.station.payloads import HURRIED
 LEAST_BYTES: Final = 1024 * 1024
 """What is smaller goes over the channel: to leave it, and have it copied, takes longer."""
 
-_MOST_SECONDS: Final = 20.0
-_FIRST_PAUSE_SECONDS: Final = 30.0
-_LONGEST_PAUSE_SECONDS: Final = 600.0
-
 
 @dataclass(slots=True, kw_only=True)
 class Deposits:
@@ -28,15 +25,14 @@ class Deposits:
     job_id: str
     worker: str
     files: Files = field(default_factory=lambda: AllFiles(patience=HURRIED))
-    in_time: InTime = field(default_factory=lambda: InTime(_MOST_SECONDS))
+    in_time: InTime = field(default_factory=InTime)
     monotonic: Callable[[], float] = time.monotonic
     why_not: str = ""  # why the last one could not be left there; empty where it could
-    _pause_seconds: float = _FIRST_PAUSE_SECONDS
-    _paused_until: float = float("-inf")
+    _pause: Pause = field(default_factory=Pause)
 
     def takes(self, size: int) -> bool:
         """Tell whether so many bytes of rows are to be left there; never more than MOST_ROWS_BYTES at once."""
-        return LEAST_BYTES <= size <= MOST_ROWS_BYTES and self.monotonic() >= self._paused_until
+        return LEAST_BYTES <= size <= MOST_ROWS_BYTES and not self._pause.is_on(self.monotonic())
 
     def leave(self, offset: int, data: bytes) -> str | None:
         """Leave rows there that begin at an offset; give the name that the operator finds them by.
@@ -51,11 +47,10 @@ class Deposits:
             self.pause(str(getattr(error, "message", error)))
             return None
         self.why_not = ""
-        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._pause.forget()
         return str(name)
 
     def pause(self, why: str) -> None:
         """Leave nothing there for a while, which becomes longer each time."""
         self.why_not = why
-        self._paused_until = self.monotonic() + self._pause_seconds
-        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+        self._pause.begin(self.monotonic())

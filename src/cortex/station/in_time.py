@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 _Result = TypeVar("_Result")
 
 _MOST_HANGING: Final = 4
+_MOST_SECONDS: Final = 20.0
 
 
 class NotInTime(Exception):
@@ -21,7 +22,7 @@ class InTime:
     A network disk that is gone holds every thread that touches it: after four, nothing is tried until one comes back.
     """
 
-    seconds: float
+    seconds: float = _MOST_SECONDS
     _hanging: list[threading.Thread] = field(default_factory=list)
 
     def call(self, act: Callable[[], _Result]) -> _Result:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cortex.station.messages import Message, pieces
+from cortex.domain.frame import Message, pieces
 from cortex.worker.kernel import free_bytes
 
 

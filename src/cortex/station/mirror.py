@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.batch import Page
-from cortex.domain.frame import Frame
+from cortex.domain.frame import Frame, Message
 from cortex.domain.layout import JobFolder
-from cortex.station.messages import Message, Told
+from cortex.station.messages import Told
 from cortex.station.results import Results, RowsSink
+from cortex.worker.kernel import write_all
 
 _KEPT: Final = "kept"
 """The Worker in whose name the mirror has what an earlier Job has kept of a Batch."""
@@ -64,7 +65,7 @@ class Mirror:
         """Keep a piece of the payload of the next Lease."""
         if self._pieces is None:
             self._pieces = _create(self.folder.payload(self._next_number))
-        _write(self._pieces, data)
+        write_all(self._pieces, data)
 
     def begin(self, lease: Frame, data: bytes, items: bytes = b"") -> Frame:
         """Make the Segment of a Lease, of the data that came with it; give the Lease as the Worker is told of it.
@@ -93,7 +94,7 @@ class Mirror:
         if "problem" in lease:
             self.folder.problem(number).write_text(lease["problem"], encoding="utf-8", errors="surrogateescape")
         states = _create(self.folder.states(number))
-        _write(states, bytes(count))
+        write_all(states, bytes(count))
         self._results.are_known()
         self._forget()
         self.lease = LeaseHere(lease["token"], lease["first"], lease["end"], number, states)
@@ -182,16 +183,9 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
-def _write(file: int, data: "bytes | memoryview") -> None:
-    with memoryview(data) as view:
-        written = 0
-        while written < len(view):
-            written += os.write(file, view[written:])
-
-
 def _write_file(path: Path, data: "bytes | memoryview") -> None:
     file = _create(path)
     try:
-        _write(file, data)
+        write_all(file, data)
     finally:
         os.close(file)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
-from cortex.domain.frame import Frame, FrameError, FrameReader, encode
+from cortex.domain.frame import Frame, FrameError, FrameReader, Message, encode
 from cortex.domain.silence import BEAT_SECONDS
-from cortex.station.messages import Message, Told
+from cortex.station.messages import Told
 
 _CONNECT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.2

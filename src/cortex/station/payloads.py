@@ -17,8 +17,6 @@ from cortex.worker.source import SourceChanged, SourceFile
 HURRIED: Final = Patience(attempts=3, connect_timeout_seconds=3.0, read_timeout_seconds=5.0)
 """The operator has it too: what a storage does not give soon comes from there."""
 
-_MOST_SECONDS: Final = 20.0
-
 
 class Unfetched(Exception):
     """What a Lease is about cannot be read where it was said to be, or is something else."""
@@ -29,7 +27,7 @@ class StoredPayloads:
     """See the module. For one thread at a time."""
 
     files: Files = field(default_factory=lambda: AllFiles(patience=HURRIED))
-    in_time: InTime = field(default_factory=lambda: InTime(_MOST_SECONDS))
+    in_time: InTime = field(default_factory=InTime)
 
     def read(self, payload: Mapping[str, Any], offsets: Sequence[int], checksums: Sequence[int]) -> bytes:
         """Give the bytes that the payload of a `lease` frame refers to, or give up in time.

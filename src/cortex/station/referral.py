@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cortex.domain.batch import OFFSET_BYTES
-from cortex.domain.frame import Frame
-from cortex.station.messages import Message
+from cortex.domain.frame import Frame, Message
 from cortex.station.payloads import StoredPayloads, Unfetched
 
 _NEVER_WAIT: Final = ("beat", "end", "payload", "piece", "rows_wanted")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cortex.domain.batch import ENTRY
-from cortex.station.messages import Message, Told, pieces
+from cortex.domain.frame import Message, pieces
+from cortex.station.messages import Told
 from cortex.worker.kernel import free_bytes
 
 

@@ -5,9 +5,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from cortex.domain.errors import CortexError
-from cortex.domain.frame import Frame
+from cortex.domain.frame import Frame, Message
 from cortex.station.local_channel import LocalChannel
-from cortex.station.messages import Message
 from cortex.station.mirror import Mirror
 from cortex.station.preparation import Preparation
 from cortex.station.start_frame import Ready, rewrite_start

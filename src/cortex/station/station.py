@@ -15,14 +15,15 @@ from itertools import chain
 from typing import Final, NoReturn
 
 import cortex
-from cortex.domain.frame import Frame
+from cortex.domain.frame import Frame, Message
+from cortex.domain.lease import SETTLE_SECONDS
 from cortex.domain.station_order import StationOrder
 from cortex.domain.ticket import Ticket
 from cortex.station.bundles import Bundles
 from cortex.station.deposits import Deposits
 from cortex.station.local_channel import LocalChannel, LocalSide
 from cortex.station.log_tail import LogTail
-from cortex.station.messages import Message, Told
+from cortex.station.messages import Told
 from cortex.station.mirror import Mirror
 from cortex.station.node import Node
 from cortex.station.operator_link import OperatorLink, OperatorSide
@@ -36,9 +37,6 @@ from cortex.worker.link import ORPHAN_SECONDS
 
 _LOOK_SECONDS: Final = 0.2
 """How often it is looked what the Worker has written while it may be in a Batch."""
-
-_SETTLE_SECONDS: Final = 0.005
-"""Long enough for a Worker to name on its page the Batch that it has begun."""
 
 _END_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 2.0
@@ -163,7 +161,7 @@ class Station(OperatorSide, LocalSide):
                 self._mirror.take_piece(frame["data"])
             case "limit":
                 self._mirror.limit(frame["token"], frame["limit"])
-                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._page_seen, frame["id"])
+                asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._page_seen, frame["id"])
             case "rows_wanted":
                 self._send_rows(frame["offset"], frame["bytes"])
             case "piece":

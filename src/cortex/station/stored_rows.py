@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cortex.depositing.places import MOST_ROWS_BYTES
+from cortex.domain.frame import Message
 from cortex.station.deposits import LEAST_BYTES, Deposits
-from cortex.station.messages import Message, Told
+from cortex.station.messages import Told
 from cortex.station.results import rows_on_channel
 
 

@@ -86,6 +86,20 @@ def sync_file_system(folder: str | os.PathLike[str]) -> bool:
     return True
 
 
+def write_all(file: int, data: "bytes | memoryview") -> None:
+    """Write all of it, however little the kernel takes at a time. Raises OSError."""
+    written = os.write(file, data)
+    while written < len(data):
+        written += os.write(file, data[written:])
+
+
+def write_all_at(file: int, data: "bytes | memoryview", offset: int) -> None:
+    """Write all of it where it belongs in the file. Raises OSError."""
+    while data:
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
+
+
 def begin_write_back(file: int, first: int, end: int) -> None:
     """Have these bytes of an open file go to the disk soon: whoever syncs it later waits for less. Promises nothing."""
     if sys.platform == "linux":

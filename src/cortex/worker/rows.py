@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cortex.domain.batch import ENTRY, EntryKind
 from cortex.predictor import json_values
-from cortex.worker.kernel import begin_write_back
+from cortex.worker.kernel import begin_write_back, write_all
 
 MAX_ENTRY_BYTES: Final = 2**32 - 1
 """More has no room in an entry."""
@@ -63,8 +63,8 @@ class RowsFile:
             raise OSError(errno.EFBIG, f"a batch may leave {MAX_ENTRY_BYTES} bytes, this one would leave {len(data)}")
         entry = ENTRY.pack(batch, token, self._end, len(data), rows, kind, zlib.crc32(data))
         try:
-            _write_all(self._rows, data)
-            _write_all(self._index, entry)
+            write_all(self._rows, data)
+            write_all(self._index, entry)
         except OSError:
             os.ftruncate(self._rows, self._end)
             os.ftruncate(self._index, self._index_end)
@@ -79,9 +79,3 @@ class RowsFile:
         """Let go of the files."""
         os.close(self._rows)
         os.close(self._index)
-
-
-def _write_all(file: int, data: bytes) -> None:
-    written = os.write(file, data)
-    while written < len(data):
-        written += os.write(file, data[written:])

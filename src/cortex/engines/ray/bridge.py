@@ -60,7 +60,6 @@ class _Actor:
     handle: Any  # one that is dropped would end nothing: it is detached
     needs: Frame | None  # None of one that an earlier operator has asked for
     node: str = ""  # where it is; empty while it waits for its place
-    kept_times: int = 0
 
 
 class Bridge:
@@ -71,7 +70,7 @@ class Bridge:
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._keep_warm_seconds = 0.0
         self._actors: dict[str, _Actor] = {}  # by the Workers whose stations they run
-        self._idle: list[_Actor] = []
+        self._idle: dict[_Actor, asyncio.TimerHandle] = {}  # those without a station, and when they are ended
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._withdrawn: set[str] = set()
         self._break: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # of the connection to Ray
@@ -112,7 +111,7 @@ class Bridge:
             self._tell({"type": "found", "workers": sorted(found)})
         else:
             for name in unknown:
-                _kill(name)
+                _end_named(name)
         for worker, station in stations.items():
             if station["actor"] in names:
                 self._watch_named(worker, station["actor"], station["needs"])
@@ -128,7 +127,7 @@ class Bridge:
             elif frame["type"] == "withdraw":
                 self._withdraw(frame["worker"])
         for name in _actor_names():
-            _kill(name)
+            _end_named(name)
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
                 while _actor_names():
@@ -137,7 +136,7 @@ class Bridge:
     def _place(self, worker: str, station: Frame) -> None:
         kept = next((actor for actor in self._idle if actor.needs == station["needs"]), None)
         if kept is not None:
-            self._idle.remove(kept)
+            self._idle.pop(kept).cancel()
             self._watch(worker, kept, station)
             return
         self._part_with_idle()  # what they have may be what this one waits for
@@ -174,7 +173,7 @@ class Bridge:
             self._tell({"type": "gone", "worker": worker, "cause": WITHDRAWN})
         else:
             self._withdrawn.add(worker)
-            _end(actor)
+            _end(actor.handle)
 
     def _watch_named(self, worker: str, name: str, needs: Frame | None) -> None:
         try:
@@ -198,7 +197,7 @@ class Bridge:
     async def _see_to(self, worker: str, actor: _Actor, station: Frame | None) -> None:
         """Tell when a station is placed, and how it has ended."""
         if station is not None and not await _start_again(actor, worker, station):
-            _end(actor)
+            _end(actor.handle)
             made = None if worker in self._withdrawn else self._make(worker, station)
             if made is not None:
                 actor = self._actors[worker] = made
@@ -210,7 +209,7 @@ class Bridge:
         if gone == {"cause": ENDED, "status": 0} and self._may_keep(actor):
             self._keep(actor)
         else:
-            _end(actor)
+            _end(actor.handle)
         self._tell({"type": "gone", "worker": worker, **gone})
 
     async def _end_of(self, worker: str, actor: _Actor) -> Frame:
@@ -230,21 +229,16 @@ class Bridge:
         return self._keep_warm_seconds > 0 and actor.needs is not None and nobody_waits
 
     def _keep(self, actor: _Actor) -> None:
-        actor.kept_times += 1
-        self._idle.append(actor)
         loop = asyncio.get_running_loop()
-        loop.call_later(self._keep_warm_seconds, self._part_with, actor, actor.kept_times)
+        self._idle[actor] = loop.call_later(self._keep_warm_seconds, self._part_with, actor)
 
-    def _part_with(self, actor: _Actor, kept_times: int) -> None:
-        """End an actor that nobody has needed since it was kept."""
-        if actor.kept_times == kept_times and actor in self._idle:
-            self._idle.remove(actor)
-            _end(actor)
+    def _part_with(self, actor: _Actor) -> None:
+        self._idle.pop(actor).cancel()
+        _end(actor.handle)
 
     def _part_with_idle(self) -> None:
-        for actor in self._idle:
-            _end(actor)
-        self._idle.clear()
+        for actor in list(self._idle):
+            self._part_with(actor)
 
     async def _look(self) -> None:
         """Tell what the cluster has, every now and then: this also shows that Ray answers."""
@@ -325,14 +319,14 @@ def _actor_names() -> Collection[str]:
     return names
 
 
-def _kill(name: str) -> None:
+def _end_named(name: str) -> None:
     with suppress(ValueError, RayError):  # it is gone
-        ray.kill(ray.get_actor(name))
+        _end(ray.get_actor(name))
 
 
-def _end(actor: _Actor) -> None:
+def _end(handle: Any) -> None:
     with suppress(ValueError, RayError):  # it is gone
-        ray.kill(actor.handle)
+        ray.kill(handle)
 
 
 def _shorten(text: str) -> str:

@@ -7,15 +7,11 @@ here shows what the Worker has begun all the same.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
-from cortex.domain.lease import Lease
+from cortex.domain.lease import SETTLE_SECONDS, Lease
 from cortex.domain.timing import Timer
 from cortex.operator.run.attempts import Attempts
 from cortex.operator.run.workers import WorkerView
-
-_SETTLE_SECONDS: Final = 0.005
-"""Long enough for a Worker to name on its page the Batch that it has begun."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +34,7 @@ class Reclaim:
             elif self._asked.get(lease.worker) != lease.token:
                 self._tell(lease, limit, partial(self._shorten, [lease], then, limit))
         if here:
-            self.call_later(_SETTLE_SECONDS, partial(self._shorten, here, then))
+            self.call_later(SETTLE_SECONDS, partial(self._shorten, here, then))
 
     def all(self) -> None:
         """Have every holder begin nothing more: each of them then ends its Lease."""

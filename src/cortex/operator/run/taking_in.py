@@ -15,6 +15,7 @@ from cortex.domain.frame import Frame, FrameError
 from cortex.domain.layout import JobFolder
 from cortex.domain.lease import Lease
 from cortex.storage.segments import States
+from cortex.worker.kernel import write_all_at
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +107,7 @@ def _append(folder: JobFolder, worker: str, written: Written, are_taken: list[bo
         for place in range(max(0, -gap), len(are_taken)):
             taken = written.entries[place * ENTRY.size : (place + 1) * ENTRY.size]
             pieces.append(taken if are_taken[place] else _VOID)
-        _write_all(index, b"".join(pieces), have * ENTRY.size)
+        write_all_at(index, b"".join(pieces), have * ENTRY.size)
     finally:
         os.close(index)
     return True
-
-
-def _write_all(file: int, data: bytes, offset: int) -> None:
-    while data:
-        count = os.pwrite(file, data, offset)
-        data, offset = data[count:], offset + count

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cortex.domain.frame import Frame
+from cortex.domain.frame import PIECE_BYTES, Frame
 from cortex.domain.layout import JobFolder
 from cortex.domain.ticket import Ticket
 from cortex.engines.station_start import model_bundles
 
-PIECE_BYTES: Final = 1024 * 1024
 _KEPT_SECONDS: Final = 600.0
 _TIME: Final = 315532800  # the beginning of 1980: what archives can say
 _LEFT_OUT: Final = "__pycache__"  # Workers write there as they import

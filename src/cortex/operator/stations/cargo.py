@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.batch import OFFSET_BYTES
-from cortex.domain.frame import MAX_FRAME_BYTES, Frame
+from cortex.domain.frame import MAX_FRAME_BYTES, Frame, Message, pieces
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.worker.segment import LeasedSegment
@@ -19,11 +19,8 @@ from cortex.worker.source import SourceChanged
 MOST_LEASE_BYTES: Final = 4 * 1024 * 1024
 """How much payload a Lease carries, unless it is of a single Batch: so much is read, and sent, in milliseconds."""
 
-_PIECE_BYTES: Final = 1024 * 1024
 _MOST_KEPT_BYTES: Final = MAX_FRAME_BYTES // 2
 _MOST_OPEN: Final = 32
-
-Message = tuple[Frame, bytes | None]
 
 Refer = Callable[[int, int, int], dict[str, Any] | None]
 """Says where bytes of a Segment (its number, first and end) are to be read; None where they go with the Lease."""
@@ -74,8 +71,8 @@ class Cargo:
             told["payload"]["kept"] = len(kept)
         # Nothing fails from here on: a station must not be left with pieces of a Lease that it is never told of.
         if len(items) > MOST_LEASE_BYTES:
-            for begin in range(0, len(items), _PIECE_BYTES):
-                yield {"type": "payload", "token": lease["token"]}, items[begin : begin + _PIECE_BYTES]
+            for begin, length in pieces(0, len(items)):
+                yield {"type": "payload", "token": lease["token"]}, items[begin : begin + length]
             items = b""
         yield told, index + items + (kept or b"")
 

@@ -16,7 +16,7 @@ from cortex.domain.ticket import Ticket
 from cortex.operator.joblog import append_line
 from cortex.storage.pages import copy_page, mark_copy, mark_cut_off
 from cortex.worker.joblog import WorkerLog, open_log
-from cortex.worker.kernel import begin_write_back
+from cortex.worker.kernel import begin_write_back, write_all_at
 
 _WRITE_BACK_BYTES: Final = 8 * 1024 * 1024
 _LONGEST_LINE: Final = 10_000
@@ -84,10 +84,8 @@ class Intake:
                 )
             except FileNotFoundError:
                 return
+        write_all_at(self._rows, rows, offset)
         end = offset + len(rows)
-        with memoryview(rows) as view:
-            while offset < end:
-                offset += os.pwrite(self._rows, view[len(rows) - (end - offset) :], offset)
         if end - self._rows_begun >= _WRITE_BACK_BYTES:
             begin_write_back(self._rows, self._rows_begun, end)
             self._rows_begun = end

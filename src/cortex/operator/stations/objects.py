@@ -18,6 +18,7 @@ from urllib.parse import quote_from_bytes
 
 from cortex.depositing.events import Done, Event, Failed, Missing, Stored
 from cortex.depositing.items import Items, ItemsGone, find_items
+from cortex.depositing.pause import Pause
 from cortex.depositing.places import PIECE_BYTES, JobPlace, pieces_of
 from cortex.domain.layout import JobFolder
 from cortex.operator.joblog import append_line
@@ -31,7 +32,6 @@ _PIECES_PER_CALL: Final = 16
 """After so many, Workers may be elsewhere: what they have passed meanwhile need not be there any more."""
 
 _RETRY_SECONDS: Final = 30.0
-_LONGEST_PAUSE_SECONDS: Final = 600.0
 _MOST_REMOVALS: Final = 20
 
 
@@ -107,14 +107,6 @@ class _Job:
         return pieces[:_PIECES_PER_CALL]
 
 
-@dataclass(slots=True)
-class _Pause:
-    """A Worker that could not read what was there, and is not referred to it for a while."""
-
-    seconds: float = _RETRY_SECONDS
-    until: float = 0.0
-
-
 @dataclass(slots=True, kw_only=True)
 class Objects:
     """See the module. All methods are called from the operator's thread, in its event loop."""
@@ -125,7 +117,7 @@ class Objects:
     monotonic: Callable[[], float] = time.monotonic
     retry_seconds: float = _RETRY_SECONDS
     _jobs: dict[str, _Job] = field(default_factory=dict)
-    _pauses: dict[str, _Pause] = field(default_factory=dict)  # by Worker
+    _pauses: dict[str, Pause] = field(default_factory=dict)  # of Workers that could not read what was there
     _inherited: set[str] = field(default_factory=set)  # Jobs in progress of which earlier operators have left something
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -161,9 +153,7 @@ class Objects:
 
     def unfetched(self, worker: str, job_id: str, why: str) -> None:
         """A Worker could not read what it was referred to: for a while its Leases carry all that they are about."""
-        pause = self._pauses.setdefault(worker, _Pause())
-        pause.until = self.monotonic() + pause.seconds
-        pause.seconds = min(2 * pause.seconds, _LONGEST_PAUSE_SECONDS)
+        self._pauses.setdefault(worker, Pause()).begin(self.monotonic())
         self.complain(job_id, why)
 
     def complain(self, job_id: str, why: str) -> None:
@@ -210,7 +200,7 @@ class Objects:
 
     def _is_paused(self, worker: str) -> bool:
         pause = self._pauses.get(worker)
-        return pause is not None and self.monotonic() < pause.until
+        return pause is not None and pause.is_on(self.monotonic())
 
     async def _upload(self, job_id: str, job: _Job) -> None:
         """Bring all that is still to be leased, and try again what fails, until the Job has ended."""

@@ -22,9 +22,8 @@ class Storage:
     copies: Copies
 
     def begin(self, ticket: Ticket) -> None:
-        """A station comes in."""
-        if not ticket.serves:
-            self.objects.begin(ticket.job_id, JobFolder(Path(ticket.folder)))
+        """The station of a Worker of a Job comes in."""
+        self.objects.begin(ticket.job_id, JobFolder(Path(ticket.folder)))
 
     def refer(self, ticket: Ticket) -> Refer:
         """Give what tells where a Worker finds what it is leased."""
