@@ -91,7 +91,11 @@ class Clients:
     def wait_for_more(self, count: int) -> None:
         """Wait until so many more were answered, whatever the answer was."""
         wanted = len(self.answers) + count
-        wait_until(lambda: len(self.answers) >= wanted or self.problems, f"{count} more are answered", _POLL_SECONDS)
+        wait_until(
+            lambda: len(self.answers) >= wanted or self.problems,
+            f"{count} more are answered",
+            poll_seconds=_POLL_SECONDS,
+        )
 
     def statuses(self) -> Counter[int]:
         """Count the answers by their status."""
@@ -178,15 +182,15 @@ class LoadedApi:
             others = sum(counts["stale"].values()) + sum(updated.values()) - updated["ready"]
             return bool(updated["ready"] == ready and others == 0)
 
-        wait_until(are_there, f"there are {ready} replicas", _POLL_SECONDS)
+        wait_until(are_there, f"there are {ready} replicas", poll_seconds=_POLL_SECONDS)
 
     def wait_for(self, is_so: Callable[[], Any], what: str) -> None:
         """Wait until something is so."""
-        wait_until(is_so, what, _POLL_SECONDS)
+        wait_until(is_so, what, poll_seconds=_POLL_SECONDS)
 
     def wait_until_gone(self, processes: Iterable[psutil.Process]) -> None:
         """Wait until these processes are no more."""
-        wait_until(lambda: not any(map(_is_alive, processes)), "they are gone", _POLL_SECONDS)
+        wait_until(lambda: not any(map(_is_alive, processes)), "they are gone", poll_seconds=_POLL_SECONDS)
 
     def entries(self) -> list[tuple[int, int]]:
         """Give the record: each number that has come to predict, and the process that it came to."""
