@@ -101,6 +101,15 @@ def _end(started: Sequence[subprocess.Popen[bytes]], files: Path) -> None:
     for process in started:
         process.kill()
         process.wait()
+    while any(map(_runs, [*family, *left])):  # large ones take a moment to go
+        time.sleep(LOOK_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _children(pid: int) -> list[psutil.Process]:
