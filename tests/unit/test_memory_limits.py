@@ -159,13 +159,13 @@ def test_the_watchdog_can_be_asked_for() -> None:
     assert isinstance(memory_limits({}), Groups | Watchdog)
 
 
-@pytest.fixture
-def user_of_100_mib() -> Iterator[subprocess.Popen[bytes]]:
-    """A process with a session of its own, whose child holds 100 MiB."""
+@pytest.fixture(params=[{}, {"process_group": 0}, {"start_new_session": True}], ids=["inside", "group", "session"])
+def user_of_100_mib(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a group of its own, whose child, in or outside of it, holds 100 MiB."""
     hoard = "b = b'x' * 100 * 2**20; print('there', flush=True); import sys; sys.stdin.read()"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hoard!r}])"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hoard!r}], **{request.param})"
     with subprocess.Popen(
-        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"there\n"

@@ -51,9 +51,9 @@ class Groups:
             raise
         return str(group / "cgroup.procs")
 
-    def over_limit(self, sessions: Mapping[str, int]) -> list[str]:
+    def over_limit(self, workers: Mapping[str, int]) -> list[str]:
         """See MemoryLimits. The kernel may have ended only a process that the Worker had started."""
-        return [worker for worker in sessions if self.has_run_out(worker)]
+        return [worker for worker in workers if self.has_run_out(worker)]
 
     def has_run_out(self, worker: str) -> bool:
         """See MemoryLimits."""

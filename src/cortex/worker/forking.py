@@ -136,7 +136,7 @@ def start_template(frame: Frame, *, key: str, name: str, memory_group: str | Non
                     stderr=printed,
                     env={variable: value for variable, value in frame["env"].items() if variable not in _PER_JOB},
                     cwd=order["project"],
-                    start_new_session=True,
+                    process_group=0,
                 )
             except OSError:
                 ours.close()

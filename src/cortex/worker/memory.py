@@ -25,8 +25,8 @@ class MemoryLimits(Protocol):
         Raises OSError where that fails: a Worker whose limit is not kept must not run.
         """
 
-    def over_limit(self, sessions: Mapping[str, int]) -> list[str]:
-        """Give those of these Workers (each with the id of its session) that have gone over their limit."""
+    def over_limit(self, workers: Mapping[str, int]) -> list[str]:
+        """Give those of these Workers (each with its process id) that have gone over their limit."""
 
     def has_run_out(self, worker: str) -> bool:
         """Tell, after its end, whether a Worker has gone over its limit."""

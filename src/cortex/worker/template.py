@@ -4,9 +4,10 @@ It constructs no predictor and starts nothing itself. Whatever a module can do t
 threads of its own or a GPU context, is found out before the first fork: then each Worker is started as a fresh process.
 
 It forks blanks, on request: processes that wait to be told which Worker to be (see worker.blank). Each gets its own
-end of a socket and of a pipe, and closes what is another's. It leaves the Template's session and memory group for its
-own, gets the supervisor for its parent, is killed by the kernel when that ends, and says that it is born. Then it
-waits, and ends if nobody is at the other end of its socket any more. Nothing of a Job is in it before its order comes.
+end of a socket and of a pipe, and closes what is another's. It leaves the Template's process group and memory group
+for its own, gets the supervisor for its parent, is killed by the kernel when that ends, and says that it is born. Then
+it waits, and ends if nobody is at the other end of its socket any more. Nothing of a Job is in it before its order
+comes.
 
 What a Worker does to begin costs little in itself: most of it is the copying of pages that it shares with the Template,
 one by one, as they are written to. So whatever is the same for all Workers is done here, before they are forked.
@@ -183,7 +184,7 @@ def _wait_for_order(request: _Request, others: Sequence[int], between: int, supe
     """Make a process that nothing of a Job is in yet, and wait for its order; None when nobody is there to give one."""
     for file in others:
         os.close(file)
-    os.setsid()
+    os.setpgid(0, 0)
     name_process("cortex-blank")
     for stream in (1, 2):
         os.dup2(request.pipe, stream)
