@@ -4,7 +4,7 @@ import asyncio
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -74,6 +74,54 @@ def test_others_are_answered_while_an_upload_is_claimed(tmp_path: Path) -> None:
     submitted, health = asyncio.run(ask())
 
     assert (health.status_code, submitted.status_code, discarded) == (200, 404, ["the job"])
+
+
+def test_who_looks_at_a_job_does_not_wait_for_all_who_submit_at_once() -> None:
+    version = SimpleNamespace(api_name="api", kind="BatchAPI", endpoint="/api", spec={})
+    submissions = 50
+    happened: list[str] = []
+
+    async def ask() -> None:
+        looking: list[asyncio.Task[httpx.Response]] = []
+
+        def submit(job_id: str, *_: object) -> NoReturn:
+            happened.append("submitted")
+            if not looking:
+                looking.append(asyncio.create_task(client.get("/api/1")))
+            raise StorageFull
+
+        def describe(_: object) -> dict[str, str]:
+            happened.append("looked at")
+            return {}
+
+        operator: Any = SimpleNamespace(
+            deployments=SimpleNamespace(
+                at=lambda path: (version, path.removeprefix("/api").strip("/")),
+                served_at=lambda _: None,
+                api=lambda _: version,
+            ),
+            jobs=SimpleNamespace(
+                new_job_id=lambda: "1",
+                write_dataset=lambda *_: [],
+                submit=submit,
+                discard=lambda _: None,
+                job=lambda *_: SimpleNamespace(id="1"),
+            ),
+            datasets=None,
+            draining=SimpleNamespace(refuse_if_begun=lambda: None),
+            check_room=lambda: None,
+            describe_job=describe,
+        )
+        app = create_app(operator, uploads=operator, addresses=[ADDRESS], about={})
+        body = {"workers": 1, "item_list": {"items": [1], "batch_size": 1}}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=ADDRESS) as client:
+            await asyncio.gather(*(client.post("/api", json=body) for _ in range(submissions)))
+            await looking[0]
+
+    asyncio.run(ask())
+
+    assert submissions == happened.count("submitted")
+    assert happened.index("looked at") < submissions // 2
 
 
 @pytest.mark.parametrize(

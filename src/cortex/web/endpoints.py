@@ -58,6 +58,7 @@ class Endpoints:
         self._operator = operator
         self._intake = intake
         self._turns = Turns()
+        self._recording = asyncio.Lock()
         self._actions = Actions(operator=operator, intake=self._intake, turns=self._turns)
 
     async def __call__(self, request: Request) -> Response:
@@ -162,13 +163,17 @@ class Endpoints:
         job_id = jobs.new_job_id()
         try:
             write = partial(jobs.write_dataset, job_id, submission)
-            dataset = write() if is_small(submission.batches) else await asyncio.to_thread(write)
+            dataset = None if is_small(submission.batches) else await asyncio.to_thread(write)
             if submission.source:
                 source = await datasets.claim(submission.source, jobs.folder(job_id))
                 submission = replace(submission, source=source)
-            version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
-            draining.refuse_if_begun()
-            job = jobs.submit(job_id, version, submission, dataset)
+            async with self._recording:
+                await asyncio.sleep(0)  # one in a turn of the loop: who only looks does not wait for all who submit
+                if dataset is None:
+                    dataset = write()
+                version = self._operator.deployments.api(version.api_name)  # it may have gone meanwhile
+                draining.refuse_if_begun()
+                job = jobs.submit(job_id, version, submission, dataset)
         except BaseException:
             jobs.discard(job_id)
             raise
