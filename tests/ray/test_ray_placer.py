@@ -137,10 +137,10 @@ class Placement:
 
     async def lose(self, node: Node) -> None:
         """Switch a node off, and wait until Ray knows: it would place others there."""
+        of_node = Needs(node_groups=(node.name,))
+        await self.until(lambda: "has no such node" not in self.placer.shortage(of_node), f"{node.name} is there")
         await asyncio.to_thread(node.kill)
-        await self.until(
-            lambda: "has no such node" in self.placer.shortage(Needs(node_groups=(node.name,))), f"{node.name} is lost"
-        )
+        await self.until(lambda: "has no such node" in self.placer.shortage(of_node), f"{node.name} is lost")
 
     def kill_bridge(self) -> None:
         """kill -9 of what speaks with Ray."""
