@@ -11,7 +11,7 @@ import pytest
 from cortex.depositing.items import find_items, open_items
 from cortex.domain.frame import Frame
 from cortex.domain.layout import JobFolder
-from cortex.operator.stations.cargo import Cargo
+from cortex.operator.stations.cargo import Cargo, pack_apart
 from cortex.station.mirror import Mirror
 from cortex.station.payloads import StoredPayloads
 from cortex.storage.segments import index_of
@@ -83,7 +83,9 @@ def test_the_worker_reads_what_it_would_read_here(folder: JobFolder, cargo: Carg
     mirror.take_piece(b"of a lease that did not come in whole")
     mirror.tell_again()
 
-    ((told, data),) = cargo.pack(folder, LEASE, refer_to(folder, tmp_path / "stored"))
+    referring = cargo.refer(folder, LEASE, refer_to(folder, tmp_path / "stored"))
+    assert referring is not None
+    told, data = referring
     assert data is not None
     assert told["index"] == len(data)
     numbers = array("I", data)
@@ -98,10 +100,12 @@ def test_the_worker_reads_what_it_would_read_here(folder: JobFolder, cargo: Carg
 
 
 def test_a_lease_that_is_not_referred_carries_its_payload(folder: JobFolder, cargo: Cargo) -> None:
-    inline = list(cargo.pack(folder, LEASE))
+    assert cargo.refer(folder, LEASE, lambda *_: None) is None
+
+    inline = cargo.pack(folder, LEASE)
 
     assert "inline" == inline[0][0]["payload"]["kind"]
-    assert inline == list(cargo.pack(folder, LEASE, lambda *_: None))
+    assert inline == pack_apart(folder, LEASE)
 
 
 def test_a_lease_of_a_damaged_index_carries_what_can_be_read(folder: JobFolder, cargo: Cargo, tmp_path: Path) -> None:
@@ -110,6 +114,8 @@ def test_a_lease_of_a_damaged_index_carries_what_can_be_read(folder: JobFolder, 
     offsets[4 * 7 : 4 * 8] = b"\xff\xff\xff\x7f"
     folder.offsets(0).write_bytes(offsets)
 
-    ((told, _),) = cargo.pack(folder, LEASE, refer)
+    assert cargo.refer(folder, LEASE, refer) is None
+
+    ((told, _),) = cargo.pack(folder, LEASE)
 
     assert "inline" == told["payload"]["kind"]

@@ -43,10 +43,13 @@ class LeasedSegment:
         self._size = 0 if self._payload is None else os.fstat(self._payload).st_size
         self._source: OpenSource | None = None
         self._told_problem = folder.problem(number)
-        if self._payload is None:
-            self._open_source(folder)
+        # Opened when it is read, and not before: it lies where its owner has it, and that may not answer.
+        self._not_open: JobFolder | None = folder if self._payload is None else None
 
-    def _open_source(self, folder: JobFolder) -> None:
+    def _open_source(self) -> None:
+        folder, self._not_open = self._not_open, None
+        if folder is None:
+            return
         try:
             source = OpenSource(folder.source(self.number), folder.offsets(self.number))
         except SourceChanged as problem:
@@ -89,6 +92,7 @@ class LeasedSegment:
 
         Where the bytes are not those that were written, or cannot be read, the payload is empty; `problem` says why.
         """
+        self._open_source()
         first -= self._first
         end -= self._first
         while first < end:

@@ -5,7 +5,8 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,32 +50,15 @@ class Cargo:
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[Path, int], LeasedSegment] = OrderedDict()
 
-    def pack(self, folder: JobFolder, lease: Frame, refer: Refer | None = None) -> Iterator[Message]:
-        """Give what a station is to be told of a Lease: what does not fit into its frame, before it. Raises OSError.
+    def refer(self, folder: JobFolder, lease: Frame, refer: Refer) -> Message | None:
+        """Give what a station is to be told of a Lease whose payload is to be read elsewhere; None where it is not."""
+        if "kept" in lease:
+            return None
+        return _refer(self._segment(folder, lease["segment"], lease["segment_first"]), lease, refer)
 
-        Where `refer` says so, the payload is to be read elsewhere.
-        """
-        segment = self._segment(folder, lease["segment"], lease["segment_first"])
-        if refer is not None and "kept" not in lease and (referring := _refer(segment, lease, refer)) is not None:
-            yield referring
-            return
-        payloads = [payload for _, payload in segment.batches(lease["first"], lease["end"])]
-        offsets, checksums = array("I", [0]), array("I", map(zlib.crc32, payloads))
-        for payload in payloads:
-            offsets.append(offsets[-1] + len(payload))
-        items, index = b"".join(payloads), offsets.tobytes() + checksums.tobytes()
-        told = {**lease, "index": len(index), "payload": {"kind": "inline", "bytes": len(items)}}
-        if not all(payloads) and isinstance(problem := segment.problem(), SourceChanged):
-            told["problem"] = str(problem)
-        kept = _read_kept(folder, lease["kept"]) if "kept" in lease else None
-        if kept is not None:
-            told["payload"]["kept"] = len(kept)
-        # Nothing fails from here on: a station must not be left with pieces of a Lease that it is never told of.
-        if len(items) > MOST_LEASE_BYTES:
-            for begin, length in pieces(0, len(items)):
-                yield {"type": "payload", "token": lease["token"]}, items[begin : begin + length]
-            items = b""
-        yield told, index + items + (kept or b"")
+    def pack(self, folder: JobFolder, lease: Frame) -> Sequence[Message]:
+        """Give what a station is to be told of a Lease: what does not fit into its frame, before it. Raises OSError."""
+        return _pack(self._segment(folder, lease["segment"], lease["segment_first"]), folder, lease)
 
     def forget(self, folder: JobFolder) -> None:
         """Let go of the files of a Job: no Worker elsewhere runs it any more."""
@@ -89,6 +73,37 @@ class Cargo:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(key)
         return self._open[key]
+
+
+def is_with_its_owner(folder: JobFolder, lease: Frame) -> bool:
+    """Tell whether the payload lies in a file of the user's: on a disk, maybe, that is slow, or does not answer."""
+    return folder.source(lease["segment"]).exists()
+
+
+def pack_apart(folder: JobFolder, lease: Frame) -> Sequence[Message]:
+    """Do as Cargo.pack does, in any thread. Raises OSError."""
+    with closing(LeasedSegment(folder, lease["segment"], lease["segment_first"])) as segment:
+        return _pack(segment, folder, lease)
+
+
+def _pack(segment: LeasedSegment, folder: JobFolder, lease: Frame) -> Sequence[Message]:
+    payloads = [payload for _, payload in segment.batches(lease["first"], lease["end"])]
+    offsets, checksums = array("I", [0]), array("I", map(zlib.crc32, payloads))
+    for payload in payloads:
+        offsets.append(offsets[-1] + len(payload))
+    items, index = b"".join(payloads), offsets.tobytes() + checksums.tobytes()
+    told = {**lease, "index": len(index), "payload": {"kind": "inline", "bytes": len(items)}}
+    if not all(payloads) and isinstance(problem := segment.problem(), SourceChanged):
+        told["problem"] = str(problem)
+    kept = _read_kept(folder, lease["kept"]) if "kept" in lease else None
+    if kept is not None:
+        told["payload"]["kept"] = len(kept)
+    before: list[Message] = []
+    if len(items) > MOST_LEASE_BYTES:
+        piece: Frame = {"type": "payload", "token": lease["token"]}
+        before = [(piece, items[begin : begin + length]) for begin, length in pieces(0, len(items))]
+        items = b""
+    return [*before, (told, index + items + (kept or b""))]
 
 
 def _refer(segment: LeasedSegment, lease: Frame, refer: Refer) -> Message | None:

@@ -10,13 +10,15 @@ import socket
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
 import cortex
-from cortex.domain.frame import Frame, FrameError, FrameReader, encode
+from cortex.domain.frame import Frame, FrameError, FrameReader, Message, encode
 from cortex.domain.layout import JobFolder
 from cortex.domain.ticket import Ticket, is_signed
 from cortex.engines.station_side import StationSide
@@ -49,6 +51,9 @@ _MOST_UNREAD_BYTES: Final = 64 * 1024 * 1024
 _MOST_AWAY: Final = 10_000
 """Of so many is it kept what has come of the log: of those before, lines may come twice."""
 
+_READERS: Final = 8
+"""So many threads read users' files, of which some may lie on a disk that does not answer."""
+
 _OF_ROWS: Final = frozenset({"rows", "rows_at"})
 
 _RETRY_SECONDS: Final = 0.5
@@ -71,6 +76,7 @@ class Door:
     now_ns: Callable[[], int] = time.time_ns
     inside: dict[str, "StationConnection"] = field(default_factory=dict)  # by Worker
     of_folder: Counter[str] = field(default_factory=Counter)  # how many of them there are of each Job
+    readers: Executor = field(default_factory=partial(ThreadPoolExecutor, _READERS, "reader"))  # and of nothing else
     away: dict[str, Intake] = field(default_factory=dict)  # of Workers whose stations may come back, the latest last
 
     def enter(self, station: "StationConnection") -> None:
@@ -284,6 +290,7 @@ class StationConnection(asyncio.Protocol):
     def _peer_closed(self, peer: str) -> None:
         if peer == "worker" and self._worker is not None:
             connection, self._worker = self._worker, None
+            connection.close()
             self._door.workers.worker_disconnected(self.ticket.worker, connection)
         elif peer == "supervisor" and self._supervisor is not None:
             supervisor, self._supervisor = self._supervisor, None
@@ -297,7 +304,11 @@ class StationConnection(asyncio.Protocol):
             if self._intake is not None:
                 self._intake.worker_came()
             self._worker = WorkerElsewhere(
-                to_station=self.send, ticket=self.ticket, cargo=self._door.cargo, storage=self._door.storage
+                to_station=self.send,
+                ticket=self.ticket,
+                cargo=self._door.cargo,
+                read=self._read_apart,
+                storage=self._door.storage,
             )
             self._door.workers.worker_connected(worker, self._worker, frame)
         elif self._worker is not None:
@@ -336,6 +347,17 @@ class StationConnection(asyncio.Protocol):
             self._door.stations.station_failed(worker, shown(str(frame["error"])))
         else:
             raise FrameError(f"a station says `{kind}`")
+
+    def _read_apart(self, read: Callable[[], Sequence[Message]], then: Callable[[Sequence[Message]], None]) -> None:
+        """Have a thread read what may take long; it has come too late for a station that has left meanwhile."""
+
+        def done(reading: "asyncio.Future[Sequence[Message]]") -> None:
+            try:
+                then(reading.result())
+            except Exception:
+                self._cut_off()
+
+        asyncio.get_running_loop().run_in_executor(self._door.readers, read).add_done_callback(done)
 
     def _must_read(self) -> None:
         """Raise FrameError where a station has things sent to it, and reads nothing: our memory is not its own."""
