@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cortex.child_process.words import Event, Request, Words
-from cortex.worker.kernel import die_with_parent, name_process
+from cortex.worker.kernel import die_with_parent, name_process, write_all
 
 
 def answer(
@@ -69,12 +69,10 @@ def _take_request() -> bytes:
 
 def _teller(words: Words[Request, Event]) -> Callable[[Event], None]:
     """Keep standard output for events; what is printed goes to standard error from now on."""
-    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    output = os.dup(1)
     os.dup2(2, 1)
 
     def tell(event: Event) -> None:
-        rest = memoryview(words.write(event))
-        while rest:
-            rest = rest[output.write(rest) :]
+        write_all(output, words.write(event))
 
     return tell

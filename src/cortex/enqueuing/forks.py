@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeVar
 
-from cortex.worker.kernel import die_with_parent
+from cortex.worker.kernel import die_with_parent, write_all
 
 _MOST: Final = 8  # more would wait for the memory, not for CPUs
 _AHEAD: Final = 2  # orders that a process has: one in work, and the next
@@ -108,9 +108,8 @@ def _begin(work: Callable[[_Order], bytes]) -> _Fork:
 
 
 def _do(work: Callable[[_Order], bytes], orders: int, pipe: int) -> None:
-    with open(orders, "rb") as asked, open(pipe, "wb", buffering=0) as results:
+    with open(orders, "rb") as asked:
         while True:
-            result = memoryview(work(pickle.load(asked)))  # noqa: S301 - it comes from whoever has forked us
-            results.write(len(result).to_bytes(_LENGTH_BYTES, "little"))
-            while result:
-                result = result[results.write(result) :]
+            result = work(pickle.load(asked))  # noqa: S301 - it comes from whoever has forked us
+            write_all(pipe, len(result).to_bytes(_LENGTH_BYTES, "little"))
+            write_all(pipe, result)

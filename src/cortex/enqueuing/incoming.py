@@ -25,7 +25,7 @@ from cortex.enqueuing.forks import in_forks
 from cortex.enqueuing.in_place import BRACKETS, read_whole_lines
 from cortex.enqueuing.lines import BLOCK_BYTES
 from cortex.enqueuing.plain import NEWLINE, plain_beginning, plain_line_ends
-from cortex.worker.kernel import begin_write_back
+from cortex.worker.kernel import begin_write_back, write_all
 
 _PIECE_BYTES: Final = 2 * 1024 * 1024  # what is checked by one process at a time
 _READ_BYTES: Final = 1024 * 1024  # more than elsewhere: fewer copies between buffers, and hardly anything is done here
@@ -56,9 +56,7 @@ class _Draft:
     checksums: "array[int]" = field(default_factory=lambda: array("I"))  # of those that have been checked
 
     def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.file, rest) :]
+        write_all(self.file, data)
         self.size += len(data)
         if self.size - self.written_back >= _WRITE_BACK_BYTES:
             begin_write_back(self.file, self.written_back, self.size)

@@ -15,6 +15,7 @@ from cortex.domain.errors import FilesError
 from cortex.domain.layout import JobFolder
 from cortex.files.files import FileInfo
 from cortex.storage.files import sync_file
+from cortex.worker.kernel import write_all
 
 
 def write_listing(folder: JobFolder, files: Iterable[FileInfo]) -> None:
@@ -51,9 +52,7 @@ class GrowingListing:
     def add(self, files: Iterable[FileInfo]) -> Sequence[int]:
         """Write these files down; give how many bytes each of them takes."""
         lines = list(map(_line, files))
-        rest = memoryview(b"".join(lines))
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        write_all(self._file.fileno(), b"".join(lines))
         lengths = list(map(len, lines))
         self.size_bytes += sum(lengths)
         return lengths

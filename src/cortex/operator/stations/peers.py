@@ -113,11 +113,11 @@ class WorkerElsewhere:
             self._referred = lease
         elif is_with_its_owner(self._folder, lease):
             self._is_reading = True
-            self.read(partial(pack_apart, self._folder, lease), self._read)
+            self.read(partial(pack_apart, self._folder, lease), self._lease_was_read)
         else:
             self._tell_lease(self.cargo.pack(self._folder, lease))
 
-    def _read(self, messages: Sequence[Message]) -> None:
+    def _lease_was_read(self, messages: Sequence[Message]) -> None:
         if self._is_over:
             return
         self._is_reading = False
