@@ -22,6 +22,7 @@ from typing import Final
 import psutil
 
 from benchmarks.options import ROOT, WORKERS
+from cortex.engines.process_table import is_there
 
 NODE_MEMORY_BYTES: Final = 2 * 10**9  # for each: else each would have all of the machine's
 STORE_BYTES: Final = 300 * 10**6
@@ -101,15 +102,8 @@ def _end(started: Sequence[subprocess.Popen[bytes]], files: Path) -> None:
     for process in started:
         process.kill()
         process.wait()
-    while any(map(_runs, [*family, *left])):  # large ones take a moment to go
+    while any(is_there(process.pid) for process in [*family, *left]):  # large ones take a moment to go
         time.sleep(LOOK_SECONDS)
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _children(pid: int) -> list[psutil.Process]:
