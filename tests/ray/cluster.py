@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Final
 import psutil
 
 from claims import FOLDER, TMP, bridge_of, claim, folder_of, remove, run_ip
-from ray_process import RayProcess, is_alive, wait_until
+from ray_process import TIMEOUT_SECONDS, RayProcess, is_alive, wait_until
 
 _RAY: Final = str(Path(sys.executable).with_name("ray"))
 
@@ -41,6 +42,14 @@ _ENV: Final = {
 
 _NEEDED: Final = {Path(__file__).resolve().parents[2], Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
 """Where the project, its environment and Python are: these may lie in /tmp."""
+
+_KNOWS: Final = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
+    time.sleep(0.1)
+"""
+"""Asks Ray for its nodes until it has as many as it is told."""
 
 # What runs first on a node: it mounts what is the node's own, runs Ray, and reaps whoever loses its parent. Of this
 # machine's /tmp the node sees only the folders that are named until `--`.
@@ -239,6 +248,12 @@ class RayCluster:
         ]
         self._head = RayProcess(command, {**self.env, **env}, self.folder / "head.log")
         self._head.wait()
+
+    def wait_until_known(self) -> None:
+        """Wait until Ray has the nodes that run and no others: it would place Workers on one that was switched off."""
+        count = 1 + sum(node.switched_on is not None for node in self.nodes)
+        command = [sys.executable, "-c", _KNOWS, self.address, str(count)]
+        subprocess.run(command, env=self.env, check=True, timeout=TIMEOUT_SECONDS)
 
     def kill_head(self) -> None:
         """Kill -9 all of the head at once: the control store is lost with it."""

@@ -66,12 +66,16 @@ def nodes(shared_cluster: RayCluster) -> Iterator[tuple[Node, Node]]:
     has_head = shared_cluster.has_head
     if not has_head:
         shared_cluster.start_head()
+    are_known = has_head
     for node in (first, second):
         node.mend()
         is_off = node.switched_on is None
         if is_off or not has_head or node.was_cut or not node.ray.all_named("raylet/raylet"):
             node.kill()
             node.start()
+            are_known = False
+    if not are_known:
+        shared_cluster.wait_until_known()
 
 
 @pytest.fixture

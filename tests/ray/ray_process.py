@@ -11,8 +11,10 @@ import psutil
 
 import waiting
 
-wait_until: Final = partial(waiting.wait_until, poll_seconds=0.05, timeout_seconds=90.0)
+TIMEOUT_SECONDS: Final = 90.0
 """Nodes start, and Ray gives them up, in seconds: on a busy machine in many."""
+
+wait_until: Final = partial(waiting.wait_until, poll_seconds=0.05, timeout_seconds=TIMEOUT_SECONDS)
 
 
 class RayProcess:

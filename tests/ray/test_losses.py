@@ -148,7 +148,6 @@ def test_a_link_that_is_away_for_less_than_the_deadline_is_not_noticed(
 ) -> None:
     job = start_job(operator, folder, 1000, held=990)
     wait_until(lambda: sum(ends(folder).values()) > 50 and constructions(folder, nodes[1]), "it is under way on both")
-    earlier = told(operator, job).count("was lost")  # with a node that another test has cut off
 
     nodes[1].cut()
     done = sum(ends(folder).values())
@@ -159,7 +158,7 @@ def test_a_link_that_is_away_for_less_than_the_deadline_is_not_noticed(
 
     assert_each_once(operator, job, folder, range(1000), range(1000))
     assert "was cut off" not in told(operator, job)
-    assert earlier == told(operator, job).count("was lost")
+    assert "was lost" not in told(operator, job)
 
 
 def test_an_operator_that_is_killed_finds_its_workers_on_the_nodes_again(
