@@ -29,8 +29,9 @@ from cortex.premises import LEDGER
 from cortex.storage.ledger import Ledger
 from cortex.storage.segments import States
 from cortex.storage.sqlite import SqliteLedger
-from operator_process import PREPARED, OperatorProcess, children_named
+from operator_process import PREPARED, OperatorProcess
 from prepared_operator import SEGMENT_BYTES
+from processes import children_named
 from waiting import wait_until
 
 PREDICTOR: Final = textwrap.dedent(

@@ -19,6 +19,7 @@ from cortex.domain.timing import Timer
 from cortex.engines.engine import Needs
 from cortex.engines.placement import PlacementListener, Placer, ending_of_station
 from cortex.engines.places import Place, Places
+from processes import is_alive
 
 HOST: Final = str(Path(__file__).with_name("station_host.py"))
 
@@ -122,7 +123,7 @@ class LocalPlacer(Placer):
         """Find out who is gone."""
         self.call_later(_LOOK_AGAIN_SECONDS, self._look)
         for worker, placed in list(self._placed.items()):
-            if _is_gone(placed.host) and self._reaches(worker):
+            if not is_alive(placed.host) and self._reaches(worker):
                 with suppress(ChildProcessError):  # it is one of an earlier operator
                     os.waitpid(placed.host.pid, os.WNOHANG)
                 del self._placed[worker]
@@ -166,7 +167,7 @@ def kill_with_all_below(hosts: Sequence[psutil.Process]) -> None:
     for host in hosts:
         _kill(host)
     give_up_at = time.monotonic() + _TIMEOUT_SECONDS
-    while alive := [process for process in everybody if not _is_gone(process)]:
+    while alive := [process for process in everybody if is_alive(process)]:
         assert time.monotonic() < give_up_at, f"{alive} have survived"
         time.sleep(_POLL_SECONDS)
 
@@ -174,10 +175,3 @@ def kill_with_all_below(hosts: Sequence[psutil.Process]) -> None:
 def _kill(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         process.kill()
-
-
-def _is_gone(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -9,12 +9,13 @@ import sys
 import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+
+from processes import name_of
 
 TIMEOUT_SECONDS = 60
 CORTEX = ("-m", "cortex")
@@ -189,9 +190,14 @@ class OperatorProcess:
 
     # What tests see of it
 
-    def worker_processes(self) -> list[psutil.Process]:
-        """Give the living Worker and supervisor processes of this data directory."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
+    def worker_processes(self, name: str | None = None) -> list[psutil.Process]:
+        """Give the living Worker and supervisor processes of this data directory, or those of them with this name."""
+        ours = [process for process in psutil.process_iter() if self._is_ours(process)]
+        return ours if name is None else [process for process in ours if name_of(process) == name]
+
+    def worker_names(self) -> list[str]:
+        """Give their names in order."""
+        return sorted(filter(None, map(name_of, self.worker_processes())))
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
@@ -200,31 +206,6 @@ class OperatorProcess:
             return is_worker and (str(self.data_dir) in command or str(self.data_dir) in process.cwd())
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
-
-
-def children_running(word: str, of: int | None = None) -> list[psutil.Process]:
-    """Give the living children of a process, by default of this one, that have this word in their command."""
-    found = []
-    for child in psutil.Process(of).children():
-        with suppress(psutil.NoSuchProcess):  # also raised for one that waits to be reaped
-            if word in child.cmdline():
-                found.append(child)
-    return found
-
-
-def children_named(name: str, of: int | None = None) -> list[psutil.Process]:
-    """Give the living processes of this name that come from a process, by default from this one.
-
-    Those that such a process has forked for a part of its work do not count, nor those of operators that it runs.
-    """
-    found = []
-    for child in psutil.Process(of).children():
-        with suppress(psutil.NoSuchProcess):
-            if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-            elif "operator" not in child.cmdline():
-                found += children_named(name, child.pid)
-    return found
 
 
 def follow_lines(operator: OperatorProcess, job: str, *, api: str = "api") -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import psutil
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from processes import is_alive
 from waiting import wait_until
 
 ECHO: Final = """
@@ -190,7 +191,7 @@ class LoadedApi:
 
     def wait_until_gone(self, processes: Iterable[psutil.Process]) -> None:
         """Wait until these processes are no more."""
-        wait_until(lambda: not any(map(_is_alive, processes)), "they are gone", poll_seconds=_POLL_SECONDS)
+        wait_until(lambda: not any(map(is_alive, processes)), "they are gone", poll_seconds=_POLL_SECONDS)
 
     def entries(self) -> list[tuple[int, int]]:
         """Give the record: each number that has come to predict, and the process that it came to."""
@@ -212,11 +213,4 @@ class LoadedApi:
         for pid in {pid for _, pid in self.entries()}:
             with suppress(psutil.NoSuchProcess):
                 found.append(psutil.Process(pid))
-        return [process for process in found if _is_alive(process)]
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return [process for process in found if is_alive(process)]

@@ -30,16 +30,12 @@ def warm(start_operator: Callable[..., OperatorProcess]) -> OperatorProcess:
     return start_operator("--keep-warm", "600", "--heartbeat", "1")
 
 
-def named(operator: OperatorProcess, name: str) -> list[psutil.Process]:
-    return [process for process in operator.worker_processes() if process.name() == name]
-
-
 def with_blanks(operator: OperatorProcess, count: int, predictor: str = WHO_AND_WHERE) -> list[psutil.Process]:
     """Deploy a predictor and run a job of it, so that there are blanks for the next one."""
     operator.deploy(predictor)
     assert operator.wait(operator.submit([1, 2], workers=count))["status"] == "status_succeeded"
-    wait_until(lambda: len(named(operator, "cortex-blank")) == count, "the blanks are ready")
-    return named(operator, "cortex-blank")
+    wait_until(lambda: len(operator.worker_processes("cortex-blank")) == count, "the blanks are ready")
+    return operator.worker_processes("cortex-blank")
 
 
 def assert_runs_without_a_death(operator: OperatorProcess) -> list[int]:
@@ -119,7 +115,7 @@ def test_an_order_that_a_stopped_blank_has_not_taken_goes_to_another_process(war
 
 def test_blanks_end_with_their_template_and_workers_are_fresh_processes_then(warm: OperatorProcess) -> None:
     blanks = with_blanks(warm, 2)
-    (template,) = named(warm, "cortex-template")
+    (template,) = warm.worker_processes("cortex-template")
 
     template.kill()
 
@@ -129,19 +125,19 @@ def test_blanks_end_with_their_template_and_workers_are_fresh_processes_then(war
 
 def test_a_killed_template_is_replaced(warm: OperatorProcess) -> None:
     blanks = with_blanks(warm, 2)
-    (template,) = named(warm, "cortex-template")
+    (template,) = warm.worker_processes("cortex-template")
     template.kill()
     psutil.wait_procs([template, *blanks], timeout=5)
 
     assert_runs_without_a_death(warm)
 
-    wait_until(lambda: len(named(warm, "cortex-blank")) == 1, "a blank of the next template is ready")
-    assert 1 == len(named(warm, "cortex-template"))
+    wait_until(lambda: len(warm.worker_processes("cortex-blank")) == 1, "a blank of the next template is ready")
+    assert 1 == len(warm.worker_processes("cortex-template"))
 
 
 def test_blanks_end_with_their_supervisor(warm: OperatorProcess) -> None:
     blanks = with_blanks(warm, 2)
-    (supervisor,) = named(warm, "cortex-superv")
+    (supervisor,) = warm.worker_processes("cortex-superv")
 
     supervisor.kill()
 
@@ -151,7 +147,7 @@ def test_blanks_end_with_their_supervisor(warm: OperatorProcess) -> None:
 
 def test_blanks_end_with_a_supervisor_that_cannot_end_them_itself(warm: OperatorProcess) -> None:
     blanks = with_blanks(warm, 2)
-    (supervisor,) = named(warm, "cortex-superv")
+    (supervisor,) = warm.worker_processes("cortex-superv")
     for blank in blanks:
         blank.suspend()  # so they cannot hear that it hangs up
 
@@ -187,7 +183,7 @@ def test_a_worker_that_was_a_blank_has_the_memory_limit_of_its_own(
     operator = start_operator("--keep-warm", "600")
     operator.deploy(HOG, compute={"cpu": None, "mem": "100Mi"})
     operator.wait(operator.submit([1, 2], workers=2))
-    wait_until(lambda: len(named(operator, "cortex-blank")) == 2, "the blanks are ready")
+    wait_until(lambda: len(operator.worker_processes("cortex-blank")) == 2, "the blanks are ready")
 
     job = operator.submit([7, 8], workers=2)
 
@@ -213,7 +209,7 @@ def test_the_predictors_module_is_imported_and_blanks_are_forked_while_a_job_is_
 ) -> None:
     imported = fail_to_enqueue(warm, tmp_path)
 
-    wait_until(lambda: len(named(warm, "cortex-blank")) == 2, "a blank is ready for each worker")
+    wait_until(lambda: len(warm.worker_processes("cortex-blank")) == 2, "a blank is ready for each worker")
     assert imported.exists()
 
 

@@ -16,7 +16,7 @@ import pytest
 from cortex.child_process import children as children_module
 from cortex.child_process import fork_server
 from cortex.child_process.children import Call, ChildDied, Children
-from operator_process import children_named
+from processes import children_named
 from stub_room.words import WORDS, Asked
 
 SERVER, CHILD = "cortex-forks", "stub-room"

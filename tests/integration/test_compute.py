@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from operator_process import OperatorProcess, follow_lines
@@ -81,8 +80,8 @@ def wait_for_lines(operator: OperatorProcess, job: str, line: str, count: int, *
     raise AssertionError(f"the job ended before its log had {count} times `{line}`")
 
 
-def workers_of(operator: OperatorProcess) -> list[psutil.Process]:
-    return [process for process in operator.worker_processes() if process.name() == "cortex-worker"]
+def worker_pids(operator: OperatorProcess) -> set[int]:
+    return {process.pid for process in operator.worker_processes("cortex-worker")}
 
 
 def counts(status: dict[str, Any], *names: str) -> tuple[int, ...]:
@@ -99,7 +98,7 @@ def test_two_jobs_share_the_machine_and_both_finish(operator: OperatorProcess, f
     assert "spinning up workers..." in follow_lines(operator, second, api="second")
     waiting = operator.status(second, api="second")
     at_work = operator.status(first, api="first")
-    running = len(workers_of(operator))
+    running = len(worker_pids(operator))
     (folder / "gate").touch()
 
     assert running == CORES
@@ -148,16 +147,16 @@ def test_the_next_operator_counts_the_workers_that_it_finds(operator: OperatorPr
     first = operator.submit(list(range(CORES)), workers=CORES)
     wait_for_lines(operator, first, "in predict", CORES)
     second = operator.submit([1, 2], workers=2)
-    placed = {process.pid for process in workers_of(operator)}
+    placed = worker_pids(operator)
 
     operator.kill()
     operator.start()
     third = operator.submit([1])
     assert "spinning up workers..." in follow_lines(operator, third)
     while counts(operator.status(first), "running", "pending") != (CORES, 0):
-        assert {process.pid for process in workers_of(operator)} <= placed  # nobody is let in before they are found
+        assert worker_pids(operator) <= placed  # nobody is let in before they are found
     waiting = [counts(operator.status(job), "pending", "initializing", "running") for job in (second, third)]
-    running = {process.pid for process in workers_of(operator)}
+    running = worker_pids(operator)
     (folder / "gate").touch()
 
     assert placed == running
@@ -211,7 +210,7 @@ def test_a_killed_worker_with_a_limit_is_not_called_out_of_memory(limiting: Oper
     job = limiting.submit([1])
     wait_for_lines(limiting, job, "in predict", 1)
 
-    (worker,) = workers_of(limiting)
+    (worker,) = limiting.worker_processes("cortex-worker")
     worker.kill()
     (folder / "gate").touch()
 
@@ -260,7 +259,7 @@ def test_no_group_is_left_when_all_workers_are_gone(operator: OperatorProcess, f
     operator.deploy(GATED, compute={"cpu": None, "mem": "200Mi"}, config={"folder": str(folder)})
     job = operator.submit([1])
     wait_for_lines(operator, job, "in predict", 1)
-    (supervisor,) = [process for process in operator.worker_processes() if process.name() == "cortex-superv"]
+    (supervisor,) = operator.worker_processes("cortex-superv")
 
     while_running = list(parent.glob(f"cortex-{supervisor.pid}-*"))
     supervisor.kill()  # it can clear up nothing
@@ -283,7 +282,7 @@ def test_no_group_is_left_of_a_supervisor_that_was_killed_when_there_was_nothing
     operator = start_operator("--keep-warm", "60")
     operator.deploy(WORKING, compute={"cpu": None, "mem": "200Mi"})
     operator.wait(operator.submit([1]))
-    (supervisor,) = [process for process in operator.worker_processes() if process.name() == "cortex-superv"]
+    (supervisor,) = operator.worker_processes("cortex-superv")
 
     while_warm = list(parent.glob(f"cortex-{supervisor.pid}-*"))
     supervisor.kill()  # no other is started

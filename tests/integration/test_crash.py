@@ -72,11 +72,11 @@ def wait_until_done(operator: OperatorProcess, job: str, batches: int) -> None:
 
 
 def worker_pids(operator: OperatorProcess) -> list[int]:
-    return [process.pid for process in operator.worker_processes() if process.name() == "cortex-worker"]
+    return [process.pid for process in operator.worker_processes("cortex-worker")]
 
 
 def supervisor_pids(operator: OperatorProcess) -> list[int]:
-    return [process.pid for process in operator.worker_processes() if process.name() == "cortex-superv"]
+    return [process.pid for process in operator.worker_processes("cortex-superv")]
 
 
 def test_a_killed_worker_costs_nothing(operator: OperatorProcess, record: Path) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from cortex.domain.batch import ENTRY
 from cortex.domain.layout import JobFolder
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
+from processes import words_of
 from s3_server import S3
 from small_disk import SmallDisk, small_disk
 
@@ -414,14 +414,6 @@ def test_batches_whose_items_are_damaged_fail_as_such_and_the_others_succeed(
     assert ITEMS == items_of(operator, other)
 
 
-def command_of(process: psutil.Process) -> str:
-    """Give the command of a process; nothing of one that has just ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
 @pytest.mark.parametrize("damage", LOST_STATES.values(), ids=LOST_STATES)
 @pytest.mark.parametrize("is_restarted", [True, False])
 def test_a_job_whose_states_are_damaged_ends_and_says_so(
@@ -450,7 +442,7 @@ def test_a_job_whose_states_are_damaged_ends_and_says_so(
     assert "submit the rest again" in ended["status_reason"]
     assert "status_succeeded" == operator.wait(other)["status"]
     assert ITEMS == items_of(operator, other)
-    assert [] == [process for process in operator.worker_processes() if damaged in command_of(process)]
+    assert [] == [process for process in operator.worker_processes() if damaged in " ".join(words_of(process))]
 
 
 @pytest.mark.parametrize("damage", HARMLESS.values(), ids=HARMLESS)

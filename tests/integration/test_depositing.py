@@ -22,7 +22,7 @@ from cortex.domain.layout import JobFolder
 from cortex.files.places import AllFiles
 from cortex.storage.segments import SegmentWriter
 from cortex.worker.source import SourceFile
-from operator_process import children_named
+from processes import children_named
 from s3_server import S3
 
 BATCHES = [b'["' + bytes([97 + number % 26]) * 200_000 + b'"]' for number in range(100)]

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from cortex.cli.main import main
 from cortex.clients.local import LocalOperator
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
+from processes import name_of
 
 ITEMS = list(range(6))
 
@@ -183,7 +184,7 @@ def test_a_signal_to_all_processes_at_once_is_the_operators_to_heed(
     assert story.operator.process is not None
     own = psutil.Process(story.operator.process.pid)
     others = story.operator.worker_processes()
-    needed = [process for process in others if process.name() in ("cortex-worker", "cortex-superv")]
+    needed = [process for process in others if name_of(process) in ("cortex-worker", "cortex-superv")]
 
     for process in [own, *others] if is_operator_first else [*others, own]:
         process.send_signal(signal.SIGTERM)
@@ -201,7 +202,7 @@ def test_a_signal_to_all_processes_at_once_is_the_operators_to_heed(
 
 def test_a_supervisor_without_an_operator_heeds_the_signal(begin: Callable[..., Story]) -> None:
     story = begin()
-    supervisor = next(each for each in story.operator.worker_processes() if each.name() == "cortex-superv")
+    supervisor = story.operator.worker_processes("cortex-superv")[0]
 
     story.operator.kill()
     # Again and again: what comes before it has seen the operator go, it leaves to the operator.

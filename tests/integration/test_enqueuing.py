@@ -29,7 +29,7 @@ from cortex.enqueuing.events import (
     SegmentCut,
 )
 from cortex.enqueuing.process import Enqueuers
-from operator_process import children_named
+from processes import children_named
 
 LISTER, DELIMITED = SourceKind
 

@@ -20,7 +20,8 @@ from cortex.domain.output import Output, OutputFormat
 from cortex.exporting.events import FileWritten, WritingFailed, Written
 from cortex.exporting.process import Exporters
 from ended_jobs import EndedJob, Rows, end_job
-from operator_process import OperatorProcess, children_named
+from operator_process import OperatorProcess
+from processes import children_named
 from s3_server import S3
 from shared_operators import SharedOperators
 

@@ -13,7 +13,7 @@ from cortex.child_process.children import Children
 from cortex.domain.errors import ModelFailed
 from cortex.fetching.fetch import read_all
 from cortex.fetching.process import Fetchers
-from operator_process import children_named
+from processes import children_named
 from s3_server import S3
 
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import zstandard
 
-from operator_process import OperatorProcess, children_named
+from operator_process import OperatorProcess
+from processes import children_named
 from s3_server import S3
 
 ECHO = """

@@ -18,17 +18,13 @@ ECHO = """
 """
 
 
-def processes(operator: OperatorProcess, name: str) -> list[psutil.Process]:
-    return [process for process in operator.worker_processes() if process.name() == name]
-
-
 def test_a_template_that_dies_with_an_order_in_hand_gives_it_back(
     start_operator: Callable[..., OperatorProcess],
 ) -> None:
     operator = start_operator("--keep-warm", "600")
     operator.deploy(ECHO)
     operator.wait(operator.submit([1]))
-    (template,) = processes(operator, "cortex-template")
+    (template,) = operator.worker_processes("cortex-template")
     template.suspend()
     job = operator.submit([1, 2], workers=2)
     assert "spinning up workers..." in follow_lines(operator, job)
@@ -138,7 +134,7 @@ def test_a_killed_supervisor_is_charged_to_no_batch(operator: OperatorProcess, t
             if seen > lives:
                 break
         if lives < 3:
-            processes(operator, "cortex-superv")[0].kill()
+            operator.worker_processes("cortex-superv")[0].kill()
 
     gate.touch()
 
@@ -161,13 +157,13 @@ def test_nothing_piles_up_over_many_jobs(start_operator: Callable[..., OperatorP
     operator.deploy(ECHO)
     assert operator.process is not None
     operator.wait(operator.submit([1], workers=2))
-    wait_until(lambda: len(processes(operator, "cortex-blank")) == 2, "two blanks are ready")
-    served = [psutil.Process(operator.process.pid), *processes(operator, "cortex-superv")]
+    wait_until(lambda: len(operator.worker_processes("cortex-blank")) == 2, "two blanks are ready")
+    served = [psutil.Process(operator.process.pid), *operator.worker_processes("cortex-superv")]
     before = [process.num_fds() for process in served]
 
     for _ in range(40):
         operator.wait(operator.submit([1], workers=2))
     expected = [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"]
-    wait_until(lambda: sorted(each.name() for each in operator.worker_processes()) == expected, "no more is left")
+    wait_until(lambda: operator.worker_names() == expected, "no more is left")
 
     assert [process.num_fds() for process in served] <= [count + 3 for count in before]

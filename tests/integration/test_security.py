@@ -131,7 +131,7 @@ def test_workers_of_a_template_each_have_the_token_of_their_own_job(guarded: Ope
         guarded.wait(job)
 
     tokens = [guarded.rows(job)[0]["CORTEX_API_KEY"] for job in jobs]
-    templates = [process for process in guarded.worker_processes() if process.name() == "cortex-template"]
+    templates = guarded.worker_processes("cortex-template")
 
     assert jobs == [token.partition(".")[0] for token in tokens]
     assert len(templates) == 1

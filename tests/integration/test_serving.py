@@ -387,7 +387,7 @@ def test_deleting_an_api_answers_what_its_processes_have_not_begun(api: Api) -> 
 def test_replicas_that_come_back_without_their_supervisor_are_replaced(api: Api) -> None:
     api.deploy()
     first = api.pid()
-    (supervisor,) = [each for each in api.operator.worker_processes() if "supervisor" in each.cmdline()]
+    (supervisor,) = api.operator.worker_processes("cortex-superv")
     api.operator.kill()
     supervisor.suspend()
     api.operator.start()

@@ -90,8 +90,7 @@ def begin(start_operator: Callable[..., OperatorProcess], tmp_path: Path) -> Cal
             os.mkfifo(gate)
         job = operator.submit(ITEMS)
         assert "in predict" in follow_lines(operator, job)
-        by_name = {process.name(): process for process in operator.worker_processes()}
-        worker, supervisor = by_name["cortex-worker"], by_name["cortex-superv"]
+        (worker,), (supervisor,) = map(operator.worker_processes, ("cortex-worker", "cortex-superv"))
         return Story(operator=operator, job=job, worker=worker, supervisor=supervisor, gate=gate, record=record)
 
     return begin

@@ -14,6 +14,7 @@ import pytest
 from channel_peer import TIMEOUT_SECONDS
 from cortex.domain.batch import BatchState, Page
 from lone_station import JOB, SECRET, WORKER, Door, StationPeer, Stations, entries, pack, start_frame, states
+from processes import name_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to see it in")
 
@@ -81,7 +82,7 @@ def batch(*items: object) -> bytes:
 
 def children(process: "subprocess.Popen[bytes]") -> dict[str, psutil.Process]:
     """Give what a station runs, by name."""
-    return {child.name(): child for child in psutil.Process(process.pid).children(recursive=True)}
+    return {name_of(child): child for child in psutil.Process(process.pid).children(recursive=True)}
 
 
 def await_end(*processes: psutil.Process) -> None:

@@ -39,10 +39,6 @@ def warm(start_operator: Callable[..., OperatorProcess]) -> OperatorProcess:
     return start_operator("--keep-warm", "600")
 
 
-def names(operator: OperatorProcess) -> list[str]:
-    return sorted(process.name() for process in operator.worker_processes())
-
-
 # A thread that is not missing in a fork: what has started it starts it again.
 MINDS_FORKS = """
     import ctypes, threading
@@ -80,7 +76,9 @@ def test_the_template_is_kept_warm_with_as_many_blanks_as_workers_were_in_use(
 
     warm.wait(job)
 
-    wait_until(lambda: names(warm) == [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"], "only they are left")
+    wait_until(
+        lambda: warm.worker_names() == [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"], "only they are left"
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +202,7 @@ def test_a_worker_holds_nothing_that_is_anothers(operator: OperatorProcess, tmp_
         entered += line == "in predict"
         if entered == 2:
             break
-    workers = [process for process in operator.worker_processes() if process.name() == "cortex-worker"]
+    workers = operator.worker_processes("cortex-worker")
     pipes = [
         {link for fd in Path(f"/proc/{worker.pid}/fd").iterdir() if (link := str(fd.readlink())).startswith("pipe:")}
         for worker in workers

@@ -10,7 +10,8 @@ from typing import IO, Final
 
 import psutil
 
-from ray_process import is_alive, wait_until
+from processes import is_alive
+from ray_process import wait_until
 
 TMP: Final = Path("/tmp")  # noqa: S108 - it is what the nodes have one each of, and sockets need a short path
 

@@ -23,7 +23,8 @@ from typing import Final
 import psutil
 
 from claims import FOLDER, TMP, bridge_of, claim, folder_of, remove, run_ip
-from ray_process import TIMEOUT_SECONDS, RayProcess, is_alive, wait_until
+from processes import is_alive
+from ray_process import TIMEOUT_SECONDS, RayProcess, wait_until
 
 _RAY: Final = str(Path(sys.executable).with_name("ray"))
 

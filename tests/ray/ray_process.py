@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 import waiting
+from processes import is_alive, name_of, words_of
 
 TIMEOUT_SECONDS: Final = 90.0
 """Nodes start, and Ray gives them up, in seconds: on a busy machine in many."""
@@ -62,7 +63,7 @@ class RayProcess:
 
     def one_called(self, name: str) -> psutil.Process:
         """Give a process that the kernel knows by this name."""
-        names = {process.name(): process for process in self.processes()}
+        names = {name_of(process): process for process in self.processes()}
         assert name in names, f"there are only {sorted(names)}"
         return names[name]
 
@@ -71,17 +72,6 @@ class RayProcess:
         return [each for each in self.processes() if _has_words(each, words)]
 
 
-def is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process runs; one that waits to be reaped does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _has_words(process: psutil.Process, words: tuple[str, ...]) -> bool:
-    try:
-        command = " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
+    command = " ".join(words_of(process))
     return all(word in command for word in words)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import Node, RayCluster, is_alive, wait_until
-from operator_process import OperatorProcess, children_running
+from cluster import Node, RayCluster, wait_until
+from operator_process import OperatorProcess
+from processes import children_running, is_alive
 from record import (
     CPUS,
     assert_each_once,

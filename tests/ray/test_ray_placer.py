@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster import Node, RayCluster, is_alive, wait_until
+from cluster import Node, RayCluster, wait_until
 from cortex.domain.ending import Exit
 from cortex.domain.frame import FrameReader, encode
 from cortex.domain.station_order import StationOrder
@@ -19,6 +19,7 @@ from cortex.domain.ticket import Ticket
 from cortex.engines.engine import Needs
 from cortex.engines.placement import PlacementListener
 from cortex.engines.ray.client import RayPlacer
+from processes import is_alive, words_of
 
 TIMEOUT_SECONDS = 60
 SMALL = Needs(millicores=500, mem_bytes=64 * 2**20)
@@ -145,7 +146,7 @@ class Placement:
     def kill_bridge(self) -> None:
         """kill -9 of what speaks with Ray."""
         for process in psutil.Process().children():
-            if any("cortex.engines.ray.bridge" in word for word in process.cmdline()):
+            if any("cortex.engines.ray.bridge" in word for word in words_of(process)):
                 process.kill()
 
 

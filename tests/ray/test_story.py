@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from cluster import Node, wait_until
-from operator_process import OperatorProcess, children_running
+from operator_process import OperatorProcess
+from processes import children_running, name_of
 from record import assert_each_once, ends, losses_of_nodes, read_record, start_job, told, visible
 
 ITEMS: Final = 6000
@@ -55,8 +56,8 @@ class Story:
         if what in self._special:
             self._special[what](node)
             return
-        wait_until(lambda: any(each.name() == what for each in node.ray.processes()), f"{node.name} has a {what}")
-        self._chance.choice([each for each in node.ray.processes() if each.name() == what]).kill()
+        wait_until(lambda: any(name_of(each) == what for each in node.ray.processes()), f"{node.name} has a {what}")
+        self._chance.choice([each for each in node.ray.processes() if name_of(each) == what]).kill()
 
     def _let_some_end(self, count: int) -> None:
         wanted = min(ITEMS - 1, len(ends(self._folder)) + count)

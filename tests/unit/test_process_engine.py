@@ -15,7 +15,8 @@ from cortex.domain.frame import Frame
 from cortex.engines.engine import Needs, Program, WorkerOrder
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
-from operator_process import TIMEOUT_SECONDS, children_running
+from operator_process import TIMEOUT_SECONDS
+from processes import children_running
 
 
 class Heard:
