@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -368,6 +369,23 @@ def test_a_station_ends_when_it_is_told_to_and_leaves_nothing(begin: Begin, stat
     assert 0 == process.wait(TIMEOUT_SECONDS)
     await_end(*others.values())
     assert not (stations.node / "stations" / WORKER).exists()
+
+
+def test_a_station_leaves_its_project_to_the_next_and_removes_what_was_not_used_for_a_week(
+    begin: Begin, stations: Stations
+) -> None:
+    process, peer = begin()
+    for name, days in {"project-of-last-month": 30, "project-of-yesterday": 1}.items():
+        (stations.node / "projects" / name).mkdir()
+        use = stations.node / "uses" / "projects" / name
+        use.touch()
+        os.utime(use, (time.time() - days * 24 * 3600,) * 2)
+
+    peer.send({"type": "end"})
+
+    assert 0 == process.wait(TIMEOUT_SECONDS)
+    left = sorted(path.name for path in (stations.node / "projects").iterdir())
+    assert ["p1", "project-of-yesterday"] == left
 
 
 def test_a_station_of_another_version_ends(door: Door, stations: Stations) -> None:

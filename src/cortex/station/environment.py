@@ -17,7 +17,14 @@ async def have_environment(shared: Shared, project: Path, *, wants_gpu: bool, sa
     """Give its interpreter. May take minutes. Raises EnvironmentFailed."""
     environments, requirements = Environments(shared.root), project / REQUIREMENTS
     key = environments.key(project, requirements, wants_gpu=wants_gpu)
+    name = _name(environments.homes / key, shared)
+    await shared.keep(name)
     if environments.state(key).status != "ready":
-        async with shared.alone(f"environment-{key}"):
+        await shared.keep(_name(environments.cache, shared))
+        async with shared.alone(name):
             return await environments.ensure(project, requirements, wants_gpu=wants_gpu, log=say)
     return await environments.ensure(project, requirements, wants_gpu=wants_gpu, log=say)
+
+
+def _name(path: Path, shared: Shared) -> str:
+    return str(path.relative_to(shared.root))

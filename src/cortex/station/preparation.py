@@ -61,4 +61,4 @@ class Preparation:
                 self._say(f"copying the model `{name}` to the worker's machine...")
             await self._bundles.unpack(bundle, folder)
 
-        return await self._shared.have(f"{kind}s", key, make)
+        return await self._shared.have(f"{kind}s/{key}", make)

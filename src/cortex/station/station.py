@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -41,6 +42,7 @@ _LOOK_SECONDS: Final = 0.2
 _END_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.01
+_KEEP_UNUSED_SECONDS: Final = 7 * 24 * 3600.0
 
 
 class Station(OperatorSide, LocalSide):
@@ -65,9 +67,10 @@ class Station(OperatorSide, LocalSide):
         self._channel = LocalChannel(mirror.channel, self)
         self._log = LogTail(mirror.folder.log)
         self._bundles = Bundles(lambda frame: self._link.tell([(frame, None)]))
+        self._shared = Shared(node.root)
         self._starting = Starting(
             ticket.worker,
-            Preparation(Shared(node.root), self._bundles, say=self._say),
+            Preparation(self._shared, self._bundles, say=self._say),
             mirror,
             self._channel,
             tell=self._link.tell,
@@ -104,6 +107,8 @@ class Station(OperatorSide, LocalSide):
         await self._end_supervisor()
         self._channel.close()
         await sweeping
+        # Not before: this Worker may need what was not used for long.
+        await asyncio.to_thread(self._shared.remove_unused, time.time() - _KEEP_UNUSED_SECONDS)
         self._node.remove_mirror(self._worker)
 
     # OperatorSide
