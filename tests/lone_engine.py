@@ -205,11 +205,11 @@ class LoneEngine:
             host="127.0.0.1",
             port=self.port,
             storage=None,
-            projects=self._data / "projects",
-            models=self._data / "models",
+            data=self._data,
             log_limit_bytes=10**6,
             heartbeat_seconds=1,
             call_later=self._call_later,
+            apart=self._apart,
             listener=self.heard,
         )
         engine.placer = LocalPlacer(
@@ -229,6 +229,9 @@ class LoneEngine:
 
     def _call_later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         return self._loop.call_later(seconds, call).cancel
+
+    def _apart(self, read: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
+        self._loop.run_in_executor(None, read).add_done_callback(lambda reading: then(reading.result))
 
     def _run(self, what: Any) -> Any:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(what, self._loop)

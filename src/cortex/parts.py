@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import psutil
@@ -71,6 +72,8 @@ logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
 
+_LOOKERS: Final = 8
+"""So many threads look at users' models, of which some may lie on a disk that does not answer."""
 
 MakePlacer = Callable[[Settings, PlacementListener], Placer]
 """Makes what places stations; called in the operator's loop."""
@@ -132,6 +135,11 @@ def build(
                 loop.call_later(_RETRY_SECONDS, background, work, then)
 
         loop.run_in_executor(None, work).add_done_callback(done)
+
+    lookers = ThreadPoolExecutor(_LOOKERS, "looker")
+
+    def apart(read: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
+        loop.run_in_executor(lookers, read).add_done_callback(lambda reading: then(reading.result))
 
     data = settings.data_dir
     ledger = SqliteLedger(data / LEDGER)
@@ -256,11 +264,11 @@ def build(
             host=entrance.host,
             port=entrance.port,
             storage=None if storage is None else {"url": storage.root},
-            projects=data / "projects",
-            models=data / "models",
+            data=data,
             log_limit_bytes=settings.log_limit_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             call_later=call_later,
+            apart=apart,
             listener=routes,
         )
         engine.placer = make_placer(settings, engine)

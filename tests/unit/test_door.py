@@ -590,7 +590,7 @@ def test_of_models_a_station_is_given_those_that_its_worker_is_to_load(tell: Tel
         models = [{"path": str(fetched / "files" / "m.onnx")}, {"path": str(own)}]
         folder.setup.write_text(json.dumps({"models": models}))
         setup = folder.setup.read_text()
-        names = model_bundles(setup, projects=tmp_path / "projects", models=tmp_path / "models")
+        names = model_bundles(setup, tmp_path)
         station = await ScriptedStation.enter(door, ticket_of(folder))
         read.extend([await read_bundle(station, name) for name in names.values()])
         station.say({"type": "read", "id": 5, "bundle": "model/k2", "offset": 0})

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +99,19 @@ class Story:
         self.heard = Heard()
         self.placer = Nowhere()
         self.now = 0.0
+        self.is_answered = True
+        self.readings: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.engine = StationEngine(
             secret=SECRET,
             host="there",
             port=7,
             storage=None,
-            projects=data / "projects",
-            models=data / "models",
+            data=data,
             log_limit_bytes=1000,
             heartbeat_seconds=DEADLINE,
             call_later=self.call_later,
+            apart=self.read,
             listener=self.heard,
         )
         self.engine.placer = self.placer
@@ -116,6 +119,17 @@ class Story:
     def call_later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         self.timers.append((self.now + seconds, call))
         return lambda: None
+
+    def read(self, read: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
+        """Read at once, unless nothing answers."""
+        self.readings.append(partial(then, read))
+        if self.is_answered:
+            self.answer()
+
+    def answer(self) -> None:
+        """Have all that is read come."""
+        while self.readings:
+            self.readings.pop(0)()
 
     def pass_seconds(self, seconds: float, *, heard: tuple[str, ...] = ()) -> None:
         """Let time pass, in which these stations, and their supervisors, are heard."""
@@ -270,6 +284,35 @@ def test_a_worker_whose_job_is_removed_is_not_started(story: Story) -> None:
 
     assert story.cause()[0].startswith("could not start: ")
     assert ["end"] == station.types
+
+
+def test_nobody_waits_for_models_on_a_disk_that_does_not_answer_but_their_worker(story: Story) -> None:
+    story.is_answered = False
+    story.order("a-1")
+    story.connect("a-1")
+    waiting = story.introduce("a-1")
+    story.is_answered, (read_first,) = True, story.readings
+    story.readings = []
+
+    _, other = story.run("a-2")
+    before = list(waiting.types)
+    read_first()
+
+    assert ([], ["start"], ["start"]) == (before, waiting.types, other.types)
+
+
+def test_a_worker_that_was_stopped_while_its_models_were_looked_at_is_not_started(story: Story) -> None:
+    story.is_answered = False
+    story.order()
+    story.connect()
+    supervisor = story.introduce()
+
+    story.engine.stop("a-1", at_once=False)
+    story.pass_seconds(0)
+    story.answer()
+
+    assert "start" not in supervisor.types
+    assert ("was not started", False) == story.cause()
 
 
 def test_a_start_that_was_lost_on_its_way_is_sent_again(story: Story) -> None:

@@ -61,19 +61,18 @@ def write_station_start(
     order: WorkerOrder,
     *,
     node: str | None,
-    projects: Path,
-    models: Path,
+    data: Path,
     log_limit_bytes: int,
     heartbeat_seconds: float,
 ) -> Frame:
     """Have a station start its Worker, which is told that it is on this node.
 
-    Raises CannotStart, as where the Job's folder has been removed.
+    Slow: it looks at users' models, wherever these lie. Raises CannotStart, as where the Job's folder has been removed.
     """
     program = order.program
     try:
         setup = JobFolder(order.folder).setup.read_text(encoding="utf-8")
-        bundles = model_bundles(setup, projects=projects, models=models)
+        bundles = model_bundles(setup, data)
     except OSError as error:
         raise CannotStart(str(error)) from error
     if len(setup.encode()) > _MOST_SETUP_BYTES:
@@ -103,12 +102,13 @@ def write_station_start(
     }
 
 
-def model_bundles(setup: str, *, projects: Path, models: Path) -> dict[str, str]:
+def model_bundles(setup: str, data: Path) -> dict[str, str]:
     """Give what a station may ask for as models of this `setup.json`: the name of the bundle of each path.
 
     Each path is a file or a folder; where a model was fetched, it is the folder of all that was fetched with it. What
-    lies in a project comes with the project.
+    lies in a project comes with the project. Slow where models lie on disks that are.
     """
+    projects, models = data / "projects", data / "models"
     paths = [Path(model["path"]) for model in json.loads(setup).get("models", [])]
     named = {}
     for path in paths:

@@ -5,7 +5,7 @@ what it does has no place to go. When it comes back, or its placer can reach it,
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any, Final
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.silence import BEAT_SECONDS, Silence
-from cortex.domain.timing import Timer
+from cortex.domain.timing import Apart, Timer
 from cortex.engines.engine import Connection, Engine, EngineListener, Needs, WorkerOrder
+from cortex.engines.known_station import KnownStation
 from cortex.engines.placement import PlacementListener, Placer
 from cortex.engines.station_side import StationLink, StationSide
 from cortex.engines.station_start import CannotStart, write_order, write_station_start
@@ -36,24 +37,6 @@ _END_SECONDS: Final = 3.0
 """So long a station that is told to end has to do so by itself."""
 
 
-@dataclass(slots=True)
-class _Station:
-    """What is known of a Worker and its station."""
-
-    order: WorkerOrder | None = None  # None for one that an earlier operator ordered
-    needs: Needs = field(default_factory=Needs)
-    node: str | None = None  # where it was placed
-    link: StationLink | None = None
-    supervisor: Connection | None = None
-    supervisor_name: str = ""
-    was_heard: bool = False  # its station has been connected, here or to an earlier operator
-    is_supervised: bool = False  # its supervisor has introduced itself, here or there
-    pid: int | None = None  # of the Worker, there
-    is_drained: bool = False
-    stop: Frame | None = None  # what its supervisor is to be told when it is back
-    ending: Exit | None = None  # how it has ended, once its last words are here
-
-
 @dataclass(slots=True, kw_only=True)
 class StationEngine(Engine, StationSide, PlacementListener):
     """See the module. All methods are called from the operator's thread."""
@@ -62,14 +45,14 @@ class StationEngine(Engine, StationSide, PlacementListener):
     host: str  # where stations find this operator
     port: int
     storage: Mapping[str, Any] | None
-    projects: Path
-    models: Path
+    data: Path  # where projects and fetched models lie
     log_limit_bytes: int
     heartbeat_seconds: float
     call_later: Timer
+    apart: Apart
     listener: EngineListener
     placer: Placer = field(init=False)  # to be set before anything else: it is made with this as its listener
-    _stations: dict[str, _Station] = field(default_factory=dict)
+    _stations: dict[str, KnownStation] = field(default_factory=dict)
     _ending: set[str] = field(default_factory=set)  # told to end, and perhaps still there
     _is_returning: bool = False  # those of an earlier operator are waited for
     _lost: set[str] = field(default_factory=set)  # who is to be ended unless it comes back in this time
@@ -106,7 +89,7 @@ class StationEngine(Engine, StationSide, PlacementListener):
             storage=self.storage,
         )
         needs = order.program.needs
-        self._add(order.worker, _Station(order=order, needs=needs))
+        self._add(order.worker, KnownStation(order=order, needs=needs))
         self.placer.place(order.worker, station_order, needs)
 
     def warm_up(self, order: WorkerOrder, count: int) -> None:
@@ -202,7 +185,7 @@ class StationEngine(Engine, StationSide, PlacementListener):
             if worker in self._given_up:
                 self.placer.withdraw(worker)
             elif worker not in self._stations:
-                self._add(worker, _Station(was_heard=True, is_supervised=True))
+                self._add(worker, KnownStation(was_heard=True, is_supervised=True))
         for worker in self._lost - self._stations.keys():
             self._lost.discard(worker)
             self._end_unless_back(worker)
@@ -217,7 +200,7 @@ class StationEngine(Engine, StationSide, PlacementListener):
             if self._knows_all or worker in self._given_up:
                 station.send({"type": "end"})  # it was cut off for too long
                 return
-            known = self._add(worker, _Station(is_supervised=True))
+            known = self._add(worker, KnownStation(is_supervised=True))
         known.link, known.was_heard = station, True
         self._heard.add((worker, "station"))
 
@@ -283,13 +266,13 @@ class StationEngine(Engine, StationSide, PlacementListener):
                 self.call_later(self.heartbeat_seconds, partial(self._end_without_supervisor, worker, station))
                 return
 
-    def _end_without_supervisor(self, worker: str, station: _Station) -> None:
+    def _end_without_supervisor(self, worker: str, station: KnownStation) -> None:
         if station.ending is LOST_WITH_SUPERVISOR:
             self._give_up(worker, station, station.ending)
 
     # Who is silent
 
-    def _add(self, worker: str, station: _Station) -> _Station:
+    def _add(self, worker: str, station: KnownStation) -> KnownStation:
         self._stations[worker] = station
         if not self._is_listening:
             self._is_listening = True
@@ -317,7 +300,7 @@ class StationEngine(Engine, StationSide, PlacementListener):
             )
             self._give_up(worker, station, Exit(status=None, detail=detail))
 
-    def _part_with_silent(self, worker: str, station: _Station, who: str) -> None:
+    def _part_with_silent(self, worker: str, station: KnownStation, who: str) -> None:
         seconds = self.heartbeat_seconds
         if who == "supervisor":
             logger.warning("the supervisor of worker %s was silent for %g s and is ended", worker, seconds)
@@ -341,37 +324,42 @@ class StationEngine(Engine, StationSide, PlacementListener):
         if self._knows_all:
             self._given_up.clear()
 
-    def _start(self, worker: str, station: _Station, supervisor: Connection) -> None:
+    def _start(self, worker: str, station: KnownStation, supervisor: Connection) -> None:
         """Have the Worker started; it may be that this was lost on its way before."""
         if station.order is None:  # an earlier operator has died before it could say what it is to start
             self._give_up(worker, station, Exit(status=None, detail="was not started", is_charged=False))
             return
+        write = partial(
+            write_station_start,
+            station.order,
+            node=station.node,
+            data=self.data,
+            log_limit_bytes=self.log_limit_bytes,
+            heartbeat_seconds=self.heartbeat_seconds,
+        )
+        self.apart(write, partial(self._send_start, worker, station, supervisor))
+
+    def _send_start(
+        self, worker: str, station: KnownStation, supervisor: Connection, start: Callable[[], Frame]
+    ) -> None:
         try:
-            start = write_station_start(
-                station.order,
-                node=station.node,
-                projects=self.projects,
-                models=self.models,
-                log_limit_bytes=self.log_limit_bytes,
-                heartbeat_seconds=self.heartbeat_seconds,
-            )
+            if self._stations.get(worker) is station:  # it is waited for still
+                supervisor.send(start())
         except CannotStart as error:
             self._give_up(worker, station, Exit(status=None, detail=f"could not start: {error}"))
-        else:
-            supervisor.send(start)
 
-    def _started(self, worker: str, station: _Station, pid: int) -> None:
+    def _started(self, worker: str, station: KnownStation, pid: int) -> None:
         station.pid = pid
         # When it has started, is a matter of its node, as its process id is: nobody here looks for it.
         supervisor, node = station.supervisor_name, station.node
         self.listener.worker_started(worker, pid=pid, process_started_at=0.0, supervisor=supervisor, node=node)
 
-    def _drained(self, worker: str, station: _Station) -> None:
+    def _drained(self, worker: str, station: KnownStation) -> None:
         if not station.is_drained:
             station.is_drained = True
             self.listener.worker_drained(worker)
 
-    def _give_up(self, worker: str, station: _Station, ending: Exit) -> None:
+    def _give_up(self, worker: str, station: KnownStation, ending: Exit) -> None:
         """Hear no more of a Worker, unless it is gone already."""
         if self._stations.get(worker) is station:
             self._exited(worker, ending)

@@ -85,13 +85,12 @@ class Bundles:
 
         Models are those that its Worker is to load, wherever they lie, and nothing else.
         """
-        projects, models = self.data / "projects", self.data / "models"
         kind, _, key = name.partition("/")
-        if kind == "project" and key.isalnum() and (projects / key).is_dir():
-            return projects / key, False
+        if kind == "project" and key.isalnum() and (self.data / "projects" / key).is_dir():
+            return self.data / "projects" / key, False
         if kind == "model":
             setup = JobFolder(Path(ticket.folder)).setup.read_text(encoding="utf-8")
-            for path, bundle in model_bundles(setup, projects=projects, models=models).items():
+            for path, bundle in model_bundles(setup, self.data).items():
                 if bundle == name:
                     return Path(path), True
         raise NoBundle("there is no such bundle")
