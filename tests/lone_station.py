@@ -262,6 +262,7 @@ class Stations:
         ticket = Ticket(
             worker=worker,
             job_id=JOB,
+            project_id=Path(PROJECT).name,
             folder=FOLDER,
             log=f"{FOLDER}/log",
             log_limit_bytes=1 << 20,

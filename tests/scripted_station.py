@@ -19,12 +19,19 @@ from cortex.operator.stations.storage import Storage
 
 SECRET: Final = "5ec7e7"
 WORKER: Final = "67160ace060e3bfa-01234567"
+PROJECT: Final = "p1"
 TIMEOUT_SECONDS: Final = 30
 
 
 def ticket_of(folder: JobFolder, worker: str = WORKER, **more: Any) -> Ticket:
     """Give the ticket of a Worker of a Job."""
-    usual = {"job_id": folder.root.name, "log_limit_bytes": 10_000, "log_rotates": False, "serves": False}
+    usual = {
+        "job_id": folder.root.name,
+        "project_id": PROJECT,
+        "log_limit_bytes": 10_000,
+        "log_rotates": False,
+        "serves": False,
+    }
     return Ticket(**{"worker": worker, "folder": str(folder.root), "log": str(folder.log), **usual, **more})
 
 

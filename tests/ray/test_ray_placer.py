@@ -99,6 +99,7 @@ class Placement:
         ticket = Ticket(
             worker=worker,
             job_id="job",
+            project_id="p1",
             folder="/nowhere/job",
             log="/nowhere/job/log",
             log_limit_bytes=1000,

@@ -604,6 +604,7 @@ def test_of_models_a_station_is_given_those_that_its_worker_is_to_load(tell: Tel
 @pytest.mark.parametrize("name", ["project/", "project/..", "project/p1/sub", "project/p2", "jobs/p1", "", "model/"])
 def test_nothing_else_can_be_read(tell: Tell, tmp_path: Path, name: str) -> None:
     make_project(tmp_path)
+    (tmp_path / "projects" / "p2").mkdir()  # another one's
 
     async def story(heard: Heard, door: Door, folder: JobFolder) -> None:
         folder.setup.write_text("{}")
@@ -612,6 +613,20 @@ def test_nothing_else_can_be_read(tell: Tell, tmp_path: Path, name: str) -> None
         piece = await station.hear("piece")
         assert (piece["total"], piece["data"]) == (0, b"")
         assert "cannot be had from the operator" in piece["error"]
+
+    tell(story)
+
+
+def test_what_is_packed_for_one_worker_another_one_cannot_read(tell: Tell, tmp_path: Path) -> None:
+    make_project(tmp_path)
+
+    async def story(heard: Heard, door: Door, folder: JobFolder) -> None:
+        first = await ScriptedStation.enter(door, ticket_of(folder))
+        await read_bundle(first, "project/p1")
+
+        other = await ScriptedStation.enter(door, ticket_of(folder, f"{WORKER[:-1]}8", project_id="p2"))
+        other.say({"type": "read", "id": 5, "bundle": "project/p1", "offset": 0})
+        assert "`project/p1` cannot be had" in (await other.hear("piece"))["error"]
 
     tell(story)
 

@@ -15,6 +15,7 @@ from lone_station import FOLDER, JOB, PROJECT, start_frame
 TICKET = Ticket(
     worker=f"{JOB}-w1",
     job_id=JOB,
+    project_id=Path(PROJECT).name,
     folder=FOLDER,
     log=f"{FOLDER}/log",
     log_limit_bytes=1,

@@ -15,10 +15,11 @@ _PURPOSE: Final = b"station "  # what else is ever signed with the secret is no 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Which Worker a station runs, and which of the operator's files it may write to."""
+    """Which Worker a station runs, and which of the operator's files it may read and write to."""
 
     worker: str
     job_id: str  # a Job, or the owner of replicas
+    project_id: str
     folder: str  # of the Job, where the operator has it
     log: str
     log_limit_bytes: int

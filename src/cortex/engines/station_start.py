@@ -41,6 +41,7 @@ def write_order(
     ticket = Ticket(
         worker=order.worker,
         job_id=order.job_id,
+        project_id=order.program.project.name,
         folder=str(order.folder),
         log=str(order.log),
         log_limit_bytes=log_limit_bytes,

@@ -34,6 +34,7 @@ class _Packing:
 
     path: Path
     packed: asyncio.Future[None]
+    readers: set[str] = field(default_factory=set)  # Workers that may read it, of those that have asked
     read_at: float = 0.0
 
 
@@ -64,12 +65,13 @@ class Bundles:
 
     async def _read(self, ticket: Ticket, name: str, offset: int) -> tuple[int, bytes]:
         self._remove_unread()
-        if name not in self._bundles:
+        if name not in self._bundles or ticket.worker not in self._bundles[name].readers:
             source, beside = await asyncio.to_thread(self._find, ticket, name)
             if name not in self._bundles:
                 path = self._root / f"{name.replace('/', '-')}.tar"
                 packed = asyncio.ensure_future(asyncio.to_thread(_pack, source, beside, path))
                 self._bundles[name] = _Packing(path, packed)
+            self._bundles[name].readers.add(ticket.worker)
         bundle = self._bundles[name]
         bundle.read_at = time.monotonic()
         try:
@@ -83,10 +85,10 @@ class Bundles:
     def _find(self, ticket: Ticket, name: str) -> tuple[Path, bool]:
         """Find what a station asks for, and say whether its own name is in the bundle. Raises NoBundle.
 
-        Models are those that its Worker is to load, wherever they lie, and nothing else.
+        That is the project of its Worker, and the models that this is to load, wherever they lie.
         """
         kind, _, key = name.partition("/")
-        if kind == "project" and key.isalnum() and (self.data / "projects" / key).is_dir():
+        if kind == "project" and key == ticket.project_id:
             return self.data / "projects" / key, False
         if kind == "model":
             setup = JobFolder(Path(ticket.folder)).setup.read_text(encoding="utf-8")
