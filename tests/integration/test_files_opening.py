@@ -43,6 +43,14 @@ def test_members_and_frames_one_after_another_are_one_text(tmp_path: Path, name,
     assert b"".join(parts) == read(tmp_path / name, b"".join(map(compress, parts)))
 
 
+def test_zeros_behind_a_member_are_padding(tmp_path: Path) -> None:
+    padded = gzip.compress(b"first\n") + bytes(10_000) + gzip.compress(TEXT) + bytes(1)
+
+    assert b"first\n" + TEXT == read(tmp_path / "x.gz", padded)
+    with pytest.raises(FilesError, match=r"x.gz` is no gzip data"):
+        read(tmp_path / "x.gz", bytes(10_000))
+
+
 def test_a_frame_that_does_not_tell_its_size_is_read(tmp_path: Path) -> None:
     writer = zstandard.ZstdCompressor().compressobj()
 
