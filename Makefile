@@ -72,6 +72,6 @@ $(VENV)/installed-ray: $(VENV)/installed-dev
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	@echo "making an environment for the benchmarks in $(BENCH_VENV) (a gigabyte, about a minute)"
 	@$(PYTHON) -m venv $(BENCH_VENV)
-	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable . \
-		--requirement benchmarks/requirements.txt
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable .
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --requirement benchmarks/requirements.txt
 	@touch $@
