@@ -418,9 +418,11 @@ def test_what_is_kept_makes_room_for_who_needs_something_else(run, node):
     async def story(placement):
         placement.place("first", Needs(millicores=1500))
         await placement.has_come("first")
+        [kept] = actors(node)
         await placement.end("first")
         placement.place("second", Needs(millicores=1000))
         await placement.has_come("second")
+        assert [kept] != actors(node)
 
         placement.place("third", Needs(millicores=1500))
         await placement.until(lambda: "third" in placement.heard.reasons, "one waits")
