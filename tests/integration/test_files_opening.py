@@ -2,12 +2,15 @@
 
 import gzip
 import tracemalloc
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import zstandard
 
 from cortex.domain.errors import FilesError
+from cortex.files.files import FileInfo
 from cortex.files.folder import FolderFiles
 from cortex.files.opening import open_text
 
@@ -41,6 +44,32 @@ def test_members_and_frames_one_after_another_are_one_text(tmp_path: Path, name,
     parts = [b"a\n", b"", TEXT, *[b"%d" % number for number in range(500)]]
 
     assert b"".join(parts) == read(tmp_path / name, b"".join(map(compress, parts)))
+
+
+def gzip_with_all_fields(data: bytes) -> bytes:
+    """Compress it below the longest header that there is: extra field, name, comment and checksum."""
+    header = b"\x1f\x8b\x08\x1e" + bytes(6) + b"\x04\x00abcd" + b"name\0" + b"comment\0"
+    plain = gzip.compress(data)
+    return header + (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little") + plain[10:]
+
+
+class Slow(FolderFiles):
+    """Gives files a few bytes at a time."""
+
+    def open(self, file: FileInfo) -> BinaryIO:
+        opened = super().open(file)
+        whole = opened.read
+        opened.read = lambda size=-1: whole(min(size, 3))  # type: ignore[method-assign]
+        return opened
+
+
+@pytest.mark.parametrize(("name", "compress"), [*COMPRESSED, ("x.gz", gzip_with_all_fields)])
+def test_what_comes_a_few_bytes_at_a_time_is_read(tmp_path: Path, name, compress) -> None:
+    (tmp_path / name).write_bytes(compress(b"first\n") * 3 + compress(TEXT[:1000]))
+    (file,) = Slow().list(str(tmp_path / name))
+
+    with open_text(Slow(), file) as opened:
+        assert b"first\n" * 3 + TEXT[:1000] == opened.read()
 
 
 def test_zeros_behind_a_member_are_padding(tmp_path: Path) -> None:

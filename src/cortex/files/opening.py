@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, BinaryIO, Final, cast
 
 import zstandard
-from isal import isal_zlib
+from zlib_ng import zlib_ng
 
 from cortex.domain.errors import FilesError
 from cortex.files.files import FileInfo, Files
@@ -20,7 +20,6 @@ class _Compression:
     name: str
     begin: Callable[[], Any]  # gives what decompresses one frame, or member
     error: type[Exception]  # which that raises
-    magic: bytes  # what a frame begins with, where that raises nothing before it has a whole header
     padding: bytes  # what may stand behind a frame
     piece_bytes: int  # what is decompressed at once: so small that memory is not used up, whatever it becomes
 
@@ -28,9 +27,8 @@ class _Compression:
 _COMPRESSIONS: Final = {
     ".gz": _Compression(
         name="gzip",
-        begin=partial(isal_zlib.decompressobj, wbits=16 + isal_zlib.MAX_WBITS),
-        error=cast(type[Exception], isal_zlib.error),
-        magic=b"\x1f\x8b",
+        begin=partial(zlib_ng.decompressobj, wbits=16 + zlib_ng.MAX_WBITS),
+        error=cast(type[Exception], zlib_ng.error),
         padding=b"\0",
         piece_bytes=2**13,  # which becomes a thousand times as much at most
     ),
@@ -38,7 +36,6 @@ _COMPRESSIONS: Final = {
         name="zstd",
         begin=lambda: zstandard.ZstdDecompressor().decompressobj(),
         error=zstandard.ZstdError,
-        magic=b"",
         padding=b"",
         piece_bytes=2**9,  # 32,768 times
     ),
@@ -95,11 +92,8 @@ class _Text(io.RawIOBase):
 
     def _decompress(self, piece: bytes) -> bytes:
         parts: list[bytes] = []
-        magic = self._compression.magic
         try:
             while piece := piece.lstrip(self._padding) if self._padding else piece:
-                if not self._is_in_frame and not (piece.startswith(magic) or magic.startswith(piece)):
-                    raise self._damage()
                 self._is_in_frame, self._padding = True, b""
                 parts.append(self._frame.decompress(piece))
                 piece = b""
@@ -108,14 +102,11 @@ class _Text(io.RawIOBase):
                     self._frame = self._compression.begin()
                     self._is_in_frame, self._padding = False, self._compression.padding
         except self._compression.error as error:
-            raise self._damage() from error
+            raise FilesError(
+                f"`{self._file.url}` is no {self._compression.name} data, or is damaged",
+                hint="its name says how it is read: rename or replace it",
+            ) from error
         return b"".join(parts)
-
-    def _damage(self) -> FilesError:
-        return FilesError(
-            f"`{self._file.url}` is no {self._compression.name} data, or is damaged",
-            hint="its name says how it is read: rename or replace it",
-        )
 
     def close(self) -> None:
         if not self.closed:
