@@ -18,6 +18,7 @@ from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.layout import JobFolder
 from cortex.engines.engine import Connection, Needs, Program, WorkerOrder
+from cortex.engines.model_looks import ModelLooks
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
 from cortex.engines.stations import StationEngine
@@ -205,11 +206,10 @@ class LoneEngine:
             host="127.0.0.1",
             port=self.port,
             storage=None,
-            data=self._data,
             log_limit_bytes=10**6,
             heartbeat_seconds=1,
             call_later=self._call_later,
-            apart=self._apart,
+            models=ModelLooks(data=self._data, apart=self._apart),
             listener=self.heard,
         )
         engine.placer = LocalPlacer(

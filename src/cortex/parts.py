@@ -21,6 +21,7 @@ from cortex.depositing.process import Depositors
 from cortex.domain.errors import CortexError, StartRefused
 from cortex.domain.job import Job
 from cortex.engines.devices import gpus_of_machine
+from cortex.engines.model_looks import ModelLooks
 from cortex.engines.placement import PlacementListener, Placer
 from cortex.engines.places import Places
 from cortex.engines.processes import ProcessEngine
@@ -139,7 +140,11 @@ def build(
     lookers = ThreadPoolExecutor(_LOOKERS, "looker")
 
     def apart(read: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
-        loop.run_in_executor(lookers, read).add_done_callback(lambda reading: then(reading.result))
+        def done(reading: asyncio.Future[Any]) -> None:
+            reading.exception()  # else Python complains where nobody is left who asks
+            then(reading.result)
+
+        loop.run_in_executor(lookers, read).add_done_callback(done)
 
     data = settings.data_dir
     ledger = SqliteLedger(data / LEDGER)
@@ -264,11 +269,10 @@ def build(
             host=entrance.host,
             port=entrance.port,
             storage=None if storage is None else {"url": storage.root},
-            data=data,
             log_limit_bytes=settings.log_limit_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             call_later=call_later,
-            apart=apart,
+            models=ModelLooks(data=data, apart=apart),
             listener=routes,
         )
         engine.placer = make_placer(settings, engine)

@@ -515,6 +515,8 @@ def test_requirements_that_cannot_be_installed_are_told(stations: Stations) -> N
     assert error.startswith("could not start: the project's requirements cannot be installed")
     assert "no-such-package-of-anybody" in error
     assert "installing the project's requirements..." in door.said
+    used = {path.relative_to(stations.node / "uses").parts[0] for path in (stations.node / "uses").rglob("*")}
+    assert {"projects", "environments", "uv-cache"} == used  # nobody removes these meanwhile
 
 
 def test_a_worker_that_is_stopped_before_its_start_is_not_started(door: Door, stations: Stations) -> None:

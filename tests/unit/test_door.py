@@ -17,7 +17,7 @@ from cortex.domain.batch import HookState, Page
 from cortex.domain.frame import Frame, encode
 from cortex.domain.layout import JobFolder
 from cortex.domain.ticket import sign
-from cortex.engines.station_start import model_bundles
+from cortex.engines.model_looks import model_bundles
 from cortex.operator.stations import bundles as bundles_module
 from cortex.operator.stations import door as door_module
 from cortex.operator.stations.bundles import Bundles
@@ -617,14 +617,24 @@ def test_nothing_else_can_be_read(tell: Tell, tmp_path: Path, name: str) -> None
     tell(story)
 
 
-def test_what_is_packed_for_one_worker_another_one_cannot_read(tell: Tell, tmp_path: Path) -> None:
+def test_a_project_that_is_gone_is_not_given_as_an_empty_one(tell: Tell) -> None:
+    async def story(heard: Heard, door: Door, folder: JobFolder) -> None:
+        station = await ScriptedStation.enter(door, ticket_of(folder))
+        station.say({"type": "read", "id": 5, "bundle": "project/p1", "offset": 0})
+        assert "`project/p1` cannot be had" in (await station.hear("piece"))["error"]
+
+    tell(story)
+
+
+def test_what_is_packed_for_one_job_another_one_cannot_read(tell: Tell, tmp_path: Path) -> None:
     make_project(tmp_path)
 
     async def story(heard: Heard, door: Door, folder: JobFolder) -> None:
         first = await ScriptedStation.enter(door, ticket_of(folder))
         await read_bundle(first, "project/p1")
 
-        other = await ScriptedStation.enter(door, ticket_of(folder, f"{WORKER[:-1]}8", project_id="p2"))
+        other_job, _ = make_job(tmp_path / "jobs" / "other", 1)
+        other = await ScriptedStation.enter(door, ticket_of(other_job, f"{WORKER[:-1]}8", project_id="p2"))
         other.say({"type": "read", "id": 5, "bundle": "project/p1", "offset": 0})
         assert "`project/p1` cannot be had" in (await other.hear("piece"))["error"]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cortex.domain.frame import MAX_FRAME_BYTES, Frame
 from cortex.domain.station_order import StationOrder
 from cortex.domain.ticket import Ticket, is_signed
 from cortex.engines.engine import Needs, Program, WorkerOrder
+from cortex.engines.model_looks import ModelLooks
 from cortex.engines.placement import Placer, ending_of_station
 from cortex.engines.stations import StationEngine
 
@@ -100,18 +101,17 @@ class Story:
         self.placer = Nowhere()
         self.now = 0.0
         self.is_answered = True
-        self.readings: list[Callable[[], None]] = []
+        self.readings: list[tuple[Callable[[], Any], Callable[[Callable[[], Any]], None]]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.engine = StationEngine(
             secret=SECRET,
             host="there",
             port=7,
             storage=None,
-            data=data,
             log_limit_bytes=1000,
             heartbeat_seconds=DEADLINE,
             call_later=self.call_later,
-            apart=self.read,
+            models=ModelLooks(data=data, apart=self.read),
             listener=self.heard,
         )
         self.engine.placer = self.placer
@@ -122,14 +122,20 @@ class Story:
 
     def read(self, read: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
         """Read at once, unless nothing answers."""
-        self.readings.append(partial(then, read))
+        self.readings.append((read, then))
         if self.is_answered:
             self.answer()
 
     def answer(self) -> None:
         """Have all that is read come."""
         while self.readings:
-            self.readings.pop(0)()
+            read, then = self.readings.pop(0)
+            reading: Future[Any] = Future()
+            try:
+                reading.set_result(read())
+            except OSError as error:
+                reading.set_exception(error)
+            then(reading.result)
 
     def pass_seconds(self, seconds: float, *, heard: tuple[str, ...] = ()) -> None:
         """Let time pass, in which these stations, and their supervisors, are heard."""
@@ -286,22 +292,53 @@ def test_a_worker_whose_job_is_removed_is_not_started(story: Story) -> None:
     assert ["end"] == station.types
 
 
-def test_nobody_waits_for_models_on_a_disk_that_does_not_answer_but_their_worker(story: Story) -> None:
+def own_model(story: Story) -> Path:
+    """Have the job load a model that its user keeps."""
+    path = story.data / "model.onnx"
+    path.write_text("weights")
+    (story.folder / "setup.json").write_text(json.dumps({"models": [{"path": str(path)}]}))
+    return path
+
+
+def test_models_on_a_disk_that_does_not_answer_are_waited_for_by_their_job_alone_and_by_one_thread(
+    story: Story,
+) -> None:
+    path = own_model(story)
     story.is_answered = False
-    story.order("a-1")
-    story.connect("a-1")
-    waiting = story.introduce("a-1")
-    story.is_answered, (read_first,) = True, story.readings
-    story.readings = []
+    waiting = []
+    for worker in ("a-1", "a-2"):
+        story.order(worker)
+        story.connect(worker)
+        waiting.append(story.introduce(worker))
+    looks = len(story.readings)
 
-    _, other = story.run("a-2")
-    before = list(waiting.types)
-    read_first()
+    story.folder = story.data / "jobs" / "b"
+    story.folder.mkdir()
+    story.configure({})  # it has no models
+    story.order("b-1")
+    story.connect("b-1")
+    other = story.introduce("b-1")
+    before = [each.types for each in waiting]
+    story.answer()
 
-    assert ([], ["start"], ["start"]) == (before, waiting.types, other.types)
+    assert (1, [[], []], ["start"]) == (looks, before, other.types)
+    assert [{str(path)}] * 2 == [each.heard[0]["models"].keys() for each in waiting]
+
+
+def test_a_model_that_is_gone_is_told(story: Story) -> None:
+    own_model(story).unlink()
+
+    story.order()
+    station = story.connect()
+    story.introduce()
+
+    assert "model.onnx" in story.cause()[0]
+    assert story.cause()[0].startswith("could not start: ")
+    assert ["end"] == station.types
 
 
 def test_a_worker_that_was_stopped_while_its_models_were_looked_at_is_not_started(story: Story) -> None:
+    own_model(story)
     story.is_answered = False
     story.order()
     story.connect()
@@ -313,6 +350,18 @@ def test_a_worker_that_was_stopped_while_its_models_were_looked_at_is_not_starte
 
     assert "start" not in supervisor.types
     assert ("was not started", False) == story.cause()
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"\xff"])
+def test_a_worker_whose_setup_is_damaged_is_not_started(story: Story, damaged: bytes) -> None:
+    (story.folder / "setup.json").write_bytes(damaged)
+
+    story.order()
+    station = story.connect()
+    story.introduce()
+
+    assert story.cause()[0].startswith("could not start: ")
+    assert ["end"] == station.types
 
 
 def test_a_start_that_was_lost_on_its_way_is_sent_again(story: Story) -> None:

@@ -5,9 +5,7 @@ the name of the bundle, which changes with the content, so that all stations of 
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
 from cortex.domain.frame import MAX_FRAME_BYTES, Frame
@@ -58,26 +56,29 @@ def write_order(
     )
 
 
-def write_station_start(
-    order: WorkerOrder,
-    *,
-    node: str | None,
-    data: Path,
-    log_limit_bytes: int,
-    heartbeat_seconds: float,
-) -> Frame:
-    """Have a station start its Worker, which is told that it is on this node.
-
-    Slow: it looks at users' models, wherever these lie. Raises CannotStart, as where the Job's folder has been removed.
-    """
-    program = order.program
+def read_setup(order: WorkerOrder) -> str:
+    """Give the `setup.json` of a Worker's Job. Raises CannotStart, as where the Job's folder has been removed."""
     try:
         setup = JobFolder(order.folder).setup.read_text(encoding="utf-8")
-        bundles = model_bundles(setup, data)
-    except OSError as error:
+        json.loads(setup)
+    except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from error
     if len(setup.encode()) > _MOST_SETUP_BYTES:
         raise CannotStart(f"what it is constructed with has {len(setup.encode())} bytes, more than {_MOST_SETUP_BYTES}")
+    return setup
+
+
+def write_station_start(
+    order: WorkerOrder,
+    *,
+    setup: str,
+    models: Mapping[str, str],
+    node: str | None,
+    log_limit_bytes: int,
+    heartbeat_seconds: float,
+) -> Frame:
+    """Have a station start its Worker, which is told that it is on this node, with these bundles for its models."""
+    program = order.program
     # Which GPUs it has, only its node knows; here it counts that it has any.
     devices = tuple(str(number) for number in range(program.needs.gpus))
     place = Place(worker=order.worker, job_id=order.job_id, needs=program.needs, devices=devices, lasts=order.serves)
@@ -97,37 +98,7 @@ def write_station_start(
         "env": dict(program.env),  # what is inherited comes from its node: of our own, much is nobody else's
         "setup": setup,
         "project_id": program.project.name,
-        "models": bundles,
+        "models": dict(models),
         "requirements": (program.project / _REQUIREMENTS).is_file(),
         "wants_gpu": program.needs.gpus > 0,
     }
-
-
-def model_bundles(setup: str, data: Path) -> dict[str, str]:
-    """Give what a station may ask for as models of this `setup.json`: the name of the bundle of each path.
-
-    Each path is a file or a folder; where a model was fetched, it is the folder of all that was fetched with it. What
-    lies in a project comes with the project. Slow where models lie on disks that are.
-    """
-    projects, models = data / "projects", data / "models"
-    paths = [Path(model["path"]) for model in json.loads(setup).get("models", [])]
-    named = {}
-    for path in paths:
-        if path.is_relative_to(models):
-            home = models / path.relative_to(models).parts[0]
-            named[str(home)] = f"model/{home.name}"
-        elif not path.is_relative_to(projects):
-            named[str(path)] = f"model/{_key(path)}"
-    return named
-
-
-def _key(path: Path) -> str:
-    """Name what lies at a path that its owner may change."""
-    found = [f"{name}\0{size}\0{changed_ns}" for name, size, changed_ns in sorted(_files(path))]
-    return sha256("\0".join([str(path), *found]).encode(errors="surrogateescape")).hexdigest()[:32]
-
-
-def _files(path: Path) -> Iterator[tuple[str, int, int]]:
-    for each in [path, *(path.rglob("*") if path.is_dir() else [])]:
-        about = each.stat()
-        yield str(each.relative_to(path)), about.st_size, about.st_mtime_ns

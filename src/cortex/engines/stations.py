@@ -5,21 +5,21 @@ what it does has no place to go. When it comes back, or its placer can reach it,
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.ending import Exit
 from cortex.domain.frame import Frame
 from cortex.domain.silence import BEAT_SECONDS, Silence
-from cortex.domain.timing import Apart, Timer
+from cortex.domain.timing import Timer
 from cortex.engines.engine import Connection, Engine, EngineListener, Needs, WorkerOrder
 from cortex.engines.known_station import KnownStation
+from cortex.engines.model_looks import Found, ModelLooks
 from cortex.engines.placement import PlacementListener, Placer
 from cortex.engines.station_side import StationLink, StationSide
-from cortex.engines.station_start import CannotStart, write_order, write_station_start
+from cortex.engines.station_start import CannotStart, read_setup, write_order, write_station_start
 from cortex.engines.supervisor_frames import LOST_WITH_SUPERVISOR, read_exit, read_place, write_stop
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,10 @@ class StationEngine(Engine, StationSide, PlacementListener):
     host: str  # where stations find this operator
     port: int
     storage: Mapping[str, Any] | None
-    data: Path  # where projects and fetched models lie
     log_limit_bytes: int
     heartbeat_seconds: float
     call_later: Timer
-    apart: Apart
+    models: ModelLooks
     listener: EngineListener
     placer: Placer = field(init=False)  # to be set before anything else: it is made with this as its listener
     _stations: dict[str, KnownStation] = field(default_factory=dict)
@@ -329,24 +328,30 @@ class StationEngine(Engine, StationSide, PlacementListener):
         if station.order is None:  # an earlier operator has died before it could say what it is to start
             self._give_up(worker, station, Exit(status=None, detail="was not started", is_charged=False))
             return
-        write = partial(
-            write_station_start,
+        try:
+            setup = read_setup(station.order)
+        except CannotStart as error:
+            self._give_up(worker, station, Exit(status=None, detail=f"could not start: {error}"))
+        else:
+            self.models.look(station.order.job_id, setup, partial(self._send_start, worker, station, supervisor, setup))
+
+    def _send_start(self, worker: str, station: KnownStation, supervisor: Connection, setup: str, found: Found) -> None:
+        if self._stations.get(worker) is not station or station.order is None:
+            return  # it is not waited for any more
+        try:
+            models = found()
+        except (OSError, ValueError) as error:
+            self._give_up(worker, station, Exit(status=None, detail=f"could not start: {error}"))
+            return
+        start = write_station_start(
             station.order,
+            setup=setup,
+            models=models,
             node=station.node,
-            data=self.data,
             log_limit_bytes=self.log_limit_bytes,
             heartbeat_seconds=self.heartbeat_seconds,
         )
-        self.apart(write, partial(self._send_start, worker, station, supervisor))
-
-    def _send_start(
-        self, worker: str, station: KnownStation, supervisor: Connection, start: Callable[[], Frame]
-    ) -> None:
-        try:
-            if self._stations.get(worker) is station:  # it is waited for still
-                supervisor.send(start())
-        except CannotStart as error:
-            self._give_up(worker, station, Exit(status=None, detail=f"could not start: {error}"))
+        supervisor.send(start)
 
     def _started(self, worker: str, station: KnownStation, pid: int) -> None:
         station.pid = pid

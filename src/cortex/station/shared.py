@@ -83,7 +83,7 @@ class Shared:
         try:
             lock = _open_locked(use, fcntl.LOCK_EX)
         except BlockingIOError:
-            os.utime(use)  # whoever keeps it has done so for long, and may be killed before it can say so
+            os.utime(use)  # it is used now, and whoever does may be killed before it can say for how long it was
             return
         try:
             if os.fstat(lock).st_mtime < since:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Final, NoReturn
 
@@ -107,9 +108,10 @@ class Station(OperatorSide, LocalSide):
         await self._end_supervisor()
         self._channel.close()
         await sweeping
-        # Not before: this Worker may need what was not used for long.
-        await asyncio.to_thread(self._shared.remove_unused, time.time() - _KEEP_UNUSED_SECONDS)
         self._node.remove_mirror(self._worker)
+        with suppress(OSError):  # the next one will try again
+            # Not before: this Worker may need what was not used for long.
+            await asyncio.to_thread(self._shared.remove_unused, time.time() - _KEEP_UNUSED_SECONDS)
 
     # OperatorSide
 

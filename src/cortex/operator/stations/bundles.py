@@ -10,16 +10,19 @@ import shutil
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cortex.domain.frame import PIECE_BYTES, Frame
 from cortex.domain.layout import JobFolder
 from cortex.domain.ticket import Ticket
-from cortex.engines.station_start import model_bundles
+from cortex.engines.model_looks import model_bundles
 
 _KEPT_SECONDS: Final = 600.0
+_MODEL_READERS: Final = 8
 _TIME: Final = 315532800  # the beginning of 1980: what archives can say
 _LEFT_OUT: Final = "__pycache__"  # Workers write there as they import
 
@@ -34,7 +37,7 @@ class _Packing:
 
     path: Path
     packed: asyncio.Future[None]
-    readers: set[str] = field(default_factory=set)  # Workers that may read it, of those that have asked
+    readers: set[str] = field(default_factory=set)  # folders of the Jobs that may read it, of those that have asked
     read_at: float = 0.0
 
 
@@ -43,6 +46,7 @@ class Bundles:
     """See the module. Methods are called in the operator's loop; what takes long is done in threads."""
 
     data: Path
+    model_readers: Executor = field(default_factory=partial(ThreadPoolExecutor, _MODEL_READERS, "model-reader"))
     _bundles: dict[str, _Packing] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,13 +69,13 @@ class Bundles:
 
     async def _read(self, ticket: Ticket, name: str, offset: int) -> tuple[int, bytes]:
         self._remove_unread()
-        if name not in self._bundles or ticket.worker not in self._bundles[name].readers:
-            source, beside = await asyncio.to_thread(self._find, ticket, name)
+        if name not in self._bundles or ticket.folder not in self._bundles[name].readers:
+            in_thread = partial(asyncio.get_running_loop().run_in_executor, self._readers_of(name))
+            source, beside = await in_thread(self._find, ticket, name)
             if name not in self._bundles:
                 path = self._root / f"{name.replace('/', '-')}.tar"
-                packed = asyncio.ensure_future(asyncio.to_thread(_pack, source, beside, path))
-                self._bundles[name] = _Packing(path, packed)
-            self._bundles[name].readers.add(ticket.worker)
+                self._bundles[name] = _Packing(path, in_thread(_pack, source, beside, path))
+            self._bundles[name].readers.add(ticket.folder)
         bundle = self._bundles[name]
         bundle.read_at = time.monotonic()
         try:
@@ -82,14 +86,19 @@ class Bundles:
             raise
         return await asyncio.to_thread(_read_piece, bundle.path, offset)
 
+    def _readers_of(self, name: str) -> Executor | None:
+        """Give the threads that read this. Models may lie on a disk that does not answer: nothing else is to wait."""
+        return self.model_readers if name.startswith("model/") else None
+
     def _find(self, ticket: Ticket, name: str) -> tuple[Path, bool]:
         """Find what a station asks for, and say whether its own name is in the bundle. Raises NoBundle.
 
         That is the project of its Worker, and the models that this is to load, wherever they lie.
         """
         kind, _, key = name.partition("/")
-        if kind == "project" and key == ticket.project_id:
-            return self.data / "projects" / key, False
+        project = self.data / "projects" / key
+        if kind == "project" and key == ticket.project_id and project.is_dir():
+            return project, False
         if kind == "model":
             setup = JobFolder(Path(ticket.folder)).setup.read_text(encoding="utf-8")
             for path, bundle in model_bundles(setup, self.data).items():
