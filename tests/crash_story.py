@@ -31,7 +31,7 @@ from cortex.storage.segments import States
 from cortex.storage.sqlite import SqliteLedger
 from operator_process import PREPARED, OperatorProcess
 from prepared_operator import SEGMENT_BYTES
-from processes import children_named
+from processes import children_named, is_alive
 from waiting import wait_until
 
 PREDICTOR: Final = textwrap.dedent(
@@ -283,7 +283,7 @@ class CrashStory:
     def _stop_worker(self) -> None:
         """Stop a worker until it has lost its lease; when it is let go on, there is nobody to do so."""
         process, _ = self._worker_in_predict()
-        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "it is killed")
+        wait_until(lambda: not is_alive(process), "it is killed")
         with suppress(psutil.NoSuchProcess):
             process.resume()
 

@@ -71,7 +71,7 @@ class LocalPlacer(Placer):
         """See Placer."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for host in hosts_of(self.folder):
-            millicores, worker, node = host.cmdline()[-3:]
+            millicores, worker, node = host.info["cmdline"][-3:]
             self._placed[worker] = _Placed(host, node)
             self.places.adopt(Place(worker=worker, job_id=worker, needs=Needs(millicores=int(millicores))))
         self._begin()

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
+from ports import free_port
 from processes import name_of
 
 TIMEOUT_SECONDS = 60
@@ -48,7 +49,7 @@ class OperatorProcess:
         self._program = program
         self._env = {**os.environ, **(env or {})}
         self._options = options
-        self._port = 0
+        self._port = free_port()
         self._errors = data_dir.with_name(f"{data_dir.name}.stderr")  # a pipe that nobody reads would stop it
         self.process: subprocess.Popen[str] | None = None
         self.written = ""  # to stdout, after the line that says where it listens, by those that have ended

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import cortex.operator.upkeep.syncing
 import cortex.storage.inherit
 import cortex.storage.kept
 import cortex.storage.segments
@@ -94,7 +95,8 @@ def prepare() -> None:
     if size := os.environ.pop(SEGMENT_BYTES, None):
         choices.Enqueuers = partial(parts.Enqueuers, segment_bytes=int(size))
     if seconds := os.environ.pop(SYNC_SECONDS, None):
-        choices._SYNC_SECONDS = float(seconds)
+        syncing: Any = cortex.operator.upkeep.syncing
+        syncing._PAUSE_SECONDS = float(seconds)
     if boot_id := os.environ.pop(BOOT_ID, None):
         runs: Any = wiring
         runs._boot_id = lambda: boot_id

@@ -1,8 +1,11 @@
 """The processes of this machine, which end at any moment: also between being listed and being asked for anything."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import psutil
+
+from waiting import wait_until
 
 
 def name_of(process: psutil.Process) -> str:
@@ -25,6 +28,28 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def kill(*processes: psutil.Process) -> None:
+    """Kill -9 these, of which some may end by themselves meanwhile, or with the others."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def kill_one(find: Callable[[], Sequence[psutil.Process]]) -> psutil.Process:
+    """Kill -9 the first of those that are found, as soon as there is one that has not ended meanwhile; give it."""
+    killed: list[psutil.Process] = []
+
+    def is_done() -> bool:
+        with suppress(psutil.NoSuchProcess, IndexError):
+            victim = find()[0]
+            victim.kill()
+            killed.append(victim)
+        return bool(killed)
+
+    wait_until(is_done, "one was killed")
+    return killed[0]
 
 
 def children_running(word: str, of: int | None = None) -> list[psutil.Process]:

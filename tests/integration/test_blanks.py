@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operator_process import OperatorProcess
+from operator_process import TIMEOUT_SECONDS, OperatorProcess
 from samples import HOG
 from waiting import wait_until
 
@@ -119,7 +119,7 @@ def test_blanks_end_with_their_template_and_workers_are_fresh_processes_then(war
 
     template.kill()
 
-    assert ([], len(blanks)) == (psutil.wait_procs(blanks, timeout=5)[1], 2)
+    assert ([], len(blanks)) == (psutil.wait_procs(blanks, timeout=TIMEOUT_SECONDS)[1], 2)
     assert_runs_without_a_death(warm)
 
 
@@ -127,7 +127,7 @@ def test_a_killed_template_is_replaced(warm: OperatorProcess) -> None:
     blanks = with_blanks(warm, 2)
     (template,) = warm.worker_processes("cortex-template")
     template.kill()
-    psutil.wait_procs([template, *blanks], timeout=5)
+    psutil.wait_procs([template, *blanks], timeout=TIMEOUT_SECONDS)
 
     assert_runs_without_a_death(warm)
 
@@ -141,7 +141,7 @@ def test_blanks_end_with_their_supervisor(warm: OperatorProcess) -> None:
 
     supervisor.kill()
 
-    assert ([], len(blanks)) == (psutil.wait_procs(blanks, timeout=5)[1], 2)
+    assert ([], len(blanks)) == (psutil.wait_procs(blanks, timeout=TIMEOUT_SECONDS)[1], 2)
     assert_runs_without_a_death(warm)
 
 
@@ -153,7 +153,7 @@ def test_blanks_end_with_a_supervisor_that_cannot_end_them_itself(warm: Operator
 
     supervisor.kill()
 
-    assert [] == psutil.wait_procs(blanks, timeout=5)[1]
+    assert [] == psutil.wait_procs(blanks, timeout=TIMEOUT_SECONDS)[1]
 
 
 def test_a_killed_operator_leaves_blanks_to_the_next_one(warm: OperatorProcess) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operator_process import OperatorProcess, follow_lines
+from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
+from processes import kill
 from waiting import wait_until
 
 BATCHES = 3000
@@ -113,7 +114,7 @@ def test_a_killed_supervisor_takes_its_workers_along_and_is_replaced(operator: O
 
     psutil.Process(supervisor_pids(operator)[0]).kill()
 
-    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    assert psutil.wait_procs(workers, timeout=TIMEOUT_SECONDS)[1] == []
     assert_nothing_was_lost(operator, job, record, kills=2)
 
 
@@ -124,8 +125,7 @@ def test_everything_killed_at_once_goes_on_where_it_was(operator: OperatorProces
     processes = operator.worker_processes()
 
     operator.kill()
-    for process in processes:
-        process.kill()
+    kill(*processes)
     operator.start()
 
     assert_nothing_was_lost(operator, job, record, kills=2)

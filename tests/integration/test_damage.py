@@ -17,7 +17,7 @@ import pytest
 from cortex.domain.batch import ENTRY
 from cortex.domain.layout import JobFolder
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
-from processes import words_of
+from processes import kill, words_of
 from s3_server import S3
 from small_disk import SmallDisk, small_disk
 
@@ -380,8 +380,7 @@ def broken_off(operator: OperatorProcess, gate: Path) -> tuple[str, str]:
         assert "in predict" in follow_lines(operator, job)
     processes = operator.worker_processes()
     operator.kill()
-    for process in processes:
-        process.kill()
+    kill(*processes)
     return jobs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from operator_process import OperatorProcess, follow_lines
+from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
 
 WORKING = """
     class PythonPredictor:
@@ -21,7 +21,7 @@ WORKING = """
 @pytest.fixture(autouse=True)
 def _nothing_is_left_and_the_operator_is_healthy(operator: OperatorProcess):
     yield
-    assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
+    assert psutil.wait_procs(operator.worker_processes(), timeout=TIMEOUT_SECONDS)[1] == []
     operator.deploy(WORKING, name="healthy")
     job = operator.submit([1], api="healthy")
     assert operator.wait(job, api="healthy")["status"] == "status_succeeded"
@@ -255,7 +255,7 @@ def test_what_a_worker_started_ends_with_it(operator: OperatorProcess) -> None:
 
     (pid,) = operator.rows(job)
     left = [psutil.Process(pid)] if psutil.pid_exists(pid) else []
-    assert psutil.wait_procs(left, timeout=5)[1] == []
+    assert psutil.wait_procs(left, timeout=TIMEOUT_SECONDS)[1] == []
 
 
 def test_exit_in_predict_fails_the_batch_alone(operator: OperatorProcess) -> None:

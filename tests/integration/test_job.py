@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import psutil
 
-from operator_process import OperatorProcess, follow_lines
+from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
 
 DOUBLER = """
     class PythonPredictor:
@@ -26,7 +26,7 @@ def test_every_result_appears_once_in_input_order_and_no_process_is_left(operato
     status = operator.wait(job)
     processes = operator.worker_processes()
 
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=TIMEOUT_SECONDS)
 
     assert alive == []
     assert status["status"] == "status_succeeded"
@@ -181,7 +181,7 @@ def test_a_stopped_job_keeps_what_it_has_done(operator: OperatorProcess) -> None
     assert operator.rows(job) == [0, 1, 2]
     assert "the hook ran" not in operator.log(job)
     assert (again.status_code, again.json()["kind"]) == (409, "job.not_in_progress")
-    assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
+    assert psutil.wait_procs(operator.worker_processes(), timeout=TIMEOUT_SECONDS)[1] == []
 
 
 def test_deleting_an_api_stops_its_jobs_and_forgets_them(operator: OperatorProcess) -> None:
@@ -209,7 +209,7 @@ def test_deleting_an_api_stops_its_jobs_and_forgets_them(operator: OperatorProce
     assert operator.http.get("/api").status_code == 404
     assert list((operator.data_dir / "jobs").iterdir()) == []
     assert list((operator.data_dir / "projects").iterdir()) == []
-    assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
+    assert psutil.wait_procs(operator.worker_processes(), timeout=TIMEOUT_SECONDS)[1] == []
 
 
 def test_deploying_again_changes_nothing_for_running_jobs(operator: OperatorProcess, tmp_path) -> None:

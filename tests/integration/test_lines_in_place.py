@@ -11,6 +11,7 @@ import pytest
 from cortex.domain.layout import JobFolder
 from cortex.enqueuing.events import IN_PLACE_FROM_BYTES
 from operator_process import OperatorProcess, follow_lines
+from processes import kill
 
 PREDICTOR = """
     import os, time
@@ -129,8 +130,7 @@ def test_a_worker_that_comes_after_a_file_has_gone_fails_its_batches(
     lines.rename(tmp_path / "elsewhere")
     if is_replaced:
         lines.write_bytes((tmp_path / "elsewhere").read_bytes())
-    for worker in server.worker_processes():
-        worker.kill()
+    kill(*server.worker_processes())
     gate.touch()
     server.wait(job)
 

@@ -24,6 +24,8 @@ def test_a_template_that_dies_with_an_order_in_hand_gives_it_back(
     operator = start_operator("--keep-warm", "600")
     operator.deploy(ECHO)
     operator.wait(operator.submit([1]))
+    at_rest = ["cortex-blank", "cortex-superv", "cortex-template"]
+    wait_until(lambda: operator.worker_names() == at_rest, "nothing has the template's name any more")
     (template,) = operator.worker_processes("cortex-template")
     template.suspend()
     job = operator.submit([1, 2], workers=2)

@@ -135,7 +135,7 @@ def test_a_signal_ends_it_cleanly_with_all_that_it_started(
 
     assert (process.returncode, operator.stop()) == (0, "")
     assert processes != []
-    assert psutil.wait_procs(processes, timeout=5)[1] == []
+    assert psutil.wait_procs(processes, timeout=TIMEOUT_SECONDS)[1] == []
     assert not (operator.data_dir / "operator.json").exists()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from operator_process import OperatorProcess
+from processes import kill_one
 from realtime_load import LoadedApi
 
 CLIENTS = 4
@@ -114,9 +115,7 @@ def test_replicas_that_are_killed_in_the_middle_of_updates_take_nothing_else_wit
         api.clients.wait_for_more(20)
         for edition in range(2, 6):
             api.deploy(config={"seconds": PREDICT_SECONDS, "edition": edition}, min_replicas=2, max_replicas=2)
-            victim = api.processes()[-1]
-            victim.kill()
-            killed.add(victim.pid)
+            killed.add(kill_one(api.processes).pid)
             api.clients.wait_for_more(CLIENTS)
         api.wait_for_replicas(2)
         api.clients.wait_for_more(20)

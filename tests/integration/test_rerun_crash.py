@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from operator_process import PREPARED, OperatorProcess
-from prepared_operator import BOUNDARIES, END_AT
+from prepared_operator import BOUNDARIES, END_AT, SYNC_SECONDS
 
 PREDICTOR = """
     from pathlib import Path
@@ -61,7 +61,7 @@ class Story:
     def start(self, **env: str) -> None:
         """Start an operator that tells its boundaries."""
         self.boundaries.write_text("")
-        self.operator.start({BOUNDARIES: str(self.boundaries), **env})
+        self.operator.start({BOUNDARIES: str(self.boundaries), SYNC_SECONDS: "3600", **env})
 
     def reached(self) -> list[str]:
         return self.boundaries.read_text().splitlines()

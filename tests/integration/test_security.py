@@ -15,6 +15,7 @@ import pytest
 from cortex.clients.operator_client import OperatorClient
 from cortex.domain.errors import Forbidden, Unauthorized
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from waiting import wait_until
 
 KEY = "Rather-long-and-not-guessed"
 
@@ -88,6 +89,8 @@ def test_a_worker_has_a_token_of_its_job_and_nothing_else_shows_a_key(guarded: O
     log_of_all = [guarded.wait(job)["status"], guarded.log(job), str(guarded.rows(job))]
     ((variables),) = guarded.rows(job)
     token = variables["CORTEX_API_KEY"]
+    at_rest = ["cortex-blank", "cortex-superv", "cortex-template"]
+    wait_until(lambda: guarded.worker_names() == at_rest, "nothing begins or ends any more")
     processes = guarded.worker_processes()
     assert guarded.process is not None
     arguments = [" ".join(process.cmdline()) for process in [psutil.Process(guarded.process.pid), *processes]]
@@ -131,10 +134,10 @@ def test_workers_of_a_template_each_have_the_token_of_their_own_job(guarded: Ope
         guarded.wait(job)
 
     tokens = [guarded.rows(job)[0]["CORTEX_API_KEY"] for job in jobs]
-    templates = guarded.worker_processes("cortex-template")
+    # What it forks has its name at first.
+    wait_until(lambda: 1 == len(guarded.worker_processes("cortex-template")), "there is one template")
 
     assert jobs == [token.partition(".")[0] for token in tokens]
-    assert len(templates) == 1
 
 
 def test_the_command_line_says_what_is_wrong_with_a_key(guarded: OperatorProcess, tmp_path: Path) -> None:

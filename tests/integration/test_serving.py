@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from processes import kill
 from waiting import wait_until
 
 PREDICTOR = """
@@ -201,8 +202,7 @@ def test_replicas_that_die_while_no_operator_is_there_are_started_again(api: Api
     api.deploy()
     first = api.pid()
     api.operator.kill()
-    for process in api.operator.worker_processes():
-        process.kill()
+    kill(*api.operator.worker_processes())
 
     api.operator.start()
 
@@ -244,7 +244,7 @@ def test_no_request_fails_while_an_api_is_updated(api: Api) -> None:
 
     assert {200} == statuses
     assert 2 == api.call().json()["version"]
-    assert {"ready": 1} == {key: count for key, count in api.counts().items() if count}
+    wait_until(lambda: {"ready": 1} == {key: count for key, count in api.counts().items() if count})
 
 
 def test_an_old_replica_answers_what_it_has_before_it_ends(api: Api) -> None:
@@ -310,6 +310,7 @@ def test_requests_are_refused_with_the_reason_while_no_replica_can_start(api: Ap
 
 def test_a_request_that_takes_too_long_gets_504_and_its_process_is_replaced(api: Api) -> None:
     api.deploy(sections={"networking": {"timeout": "2s"}})
+    wait_until(lambda: api.counts()["ready"] == 1)  # the first request would wait for it, and only so long
     first = api.pid()
 
     answer = api.call("wait")

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import pytest
 
 from cut_link import CuttableLink
 from operator_process import ELSEWHERE, DidNotStart, OperatorProcess
+from ports import free_port
 from s3_server import S3
 
 pytestmark = pytest.mark.elsewhere
@@ -81,8 +81,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     with ExitStack() as stack:
 
         def begin(storage: str) -> Cluster:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = free_port()
             network = stack.enter_context(CuttableLink(port))
             operator = OperatorProcess(
                 tmp_path / "shared" / "data",

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from crash_story import CrashStory
 from cut_link import CuttableLink
 from local_placer import cut_off
 from operator_process import ELSEWHERE, OperatorProcess, follow_lines
+from ports import free_port
 from waiting import wait_until
 
 pytestmark = pytest.mark.elsewhere
@@ -84,8 +84,7 @@ class Story:
 @pytest.fixture
 def story(tmp_path: Path) -> Iterator[Story]:
     """Begin one."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "noted"
     folder.mkdir()
     with CuttableLink(port) as link:

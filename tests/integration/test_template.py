@@ -13,7 +13,7 @@ import pytest
 
 from cortex.domain.frame import FrameReader
 from cortex.worker import start
-from operator_process import OperatorProcess, follow_lines
+from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
 from waiting import wait_until
 
 # Each import of the module leaves a line, and each worker tells who it is.
@@ -153,7 +153,7 @@ def test_stopping_a_job_whose_import_hangs_ends_everything(operator: OperatorPro
     operator.http.delete(f"/api/{job}")
 
     assert operator.status(job)["status"] == "status_stopped"
-    assert psutil.wait_procs(operator.worker_processes(), timeout=5)[1] == []
+    assert psutil.wait_procs(operator.worker_processes(), timeout=TIMEOUT_SECONDS)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_what_the_import_has_started_ends_with_the_template(
     assert pids
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).wait(timeout=5)
+            psutil.Process(pid).wait(timeout=TIMEOUT_SECONDS)
 
 
 def test_a_worker_holds_nothing_that_is_anothers(operator: OperatorProcess, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from benchmarks.ray_cluster import RayCluster, running_cluster
 from benchmarks.rounds import run_rounds
 from benchmarks.turns import peers
 
+from processes import is_alive
+
 
 @pytest.fixture
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +31,7 @@ def test_the_peers_run_on_the_cluster_of_the_benchmarks_which_leaves_nothing(tmp
         series = compare(load, options, cluster)
 
     assert {"Ray actors (chunksize 1)": "", "Ray actors (chunksize 16)": ""} == series
-    assert [] == [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert [] == list(filter(is_alive, family))
 
 
 def compare(load: Load, options: Options, cluster: RayCluster) -> dict[str, str]:

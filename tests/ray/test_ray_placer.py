@@ -387,9 +387,9 @@ def test_the_end_of_a_placer_is_that_of_its_stations_and_of_nobody_elses(run, cl
 
         await asyncio.to_thread(lambda: None)
         placement.placer.end()
-        assert 1 == len(stations(node))
+        await placement.until(lambda: 1 == len(stations(node)), "its station has gone")
         other.placer.end()
-        assert [] == stations(node)
+        await placement.until(lambda: not stations(node), "the other's has gone, too")
 
     run(story)
 

@@ -4,14 +4,16 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
 from cluster import Node, wait_until
 from operator_process import OperatorProcess
-from processes import children_running, name_of
+from processes import children_running, kill_one, name_of
 from record import assert_each_once, ends, losses_of_nodes, read_record, start_job, told, visible
 
 ITEMS: Final = 6000
@@ -56,8 +58,12 @@ class Story:
         if what in self._special:
             self._special[what](node)
             return
-        wait_until(lambda: any(name_of(each) == what for each in node.ray.processes()), f"{node.name} has a {what}")
-        self._chance.choice([each for each in node.ray.processes() if name_of(each) == what]).kill()
+
+        def found() -> list[psutil.Process]:
+            processes = [each for each in node.ray.processes() if name_of(each) == what]
+            return self._chance.sample(processes, len(processes))
+
+        kill_one(found)
 
     def _let_some_end(self, count: int) -> None:
         wanted = min(ITEMS - 1, len(ends(self._folder)) + count)
@@ -69,9 +75,7 @@ class Story:
 
     def _kill_bridge(self, node: Node) -> None:
         assert self._operator.process is not None
-        pid = self._operator.process.pid
-        wait_until(lambda: children_running("cortex.engines.ray.bridge", pid), "there is a bridge")
-        children_running("cortex.engines.ray.bridge", pid)[0].kill()
+        kill_one(partial(children_running, "cortex.engines.ray.bridge", self._operator.process.pid))
 
     def _kill_raylet(self, node: Node) -> None:
         node.kill_raylet()
