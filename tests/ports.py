@@ -10,6 +10,7 @@ _FIRST: Final = 10_000
 _COUNT: Final = 1000
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _PORTS: Final = itertools.cycle(range(_FIRST + _WORKER % 20 * _COUNT, _FIRST + (_WORKER % 20 + 1) * _COUNT))
+next(itertools.islice(_PORTS, os.getpid() % _COUNT, None))  # other runs of the tests may be on this machine
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -18,7 +18,7 @@ from cortex.files.places import AllFiles
 from cortex.files.s3 import S3Files
 from store_stubs import BUCKET, run_store_stub
 
-HURRIED = Patience(attempts=3, first_pause_seconds=0.001, connect_timeout_seconds=2, read_timeout_seconds=5)
+HURRIED = Patience(attempts=3, first_pause_seconds=0.001, connect_timeout_seconds=10, read_timeout_seconds=30)
 KEYS = [
     "a.b", "a/b", "a0", "a-", "d/img", "d/img_1.png", "d/images/x", "d/images/deep/y", "d/imx", "d/im",
     "ü a+b%20&c/é", "\N{GRINNING FACE}", "\N{FULLWIDTH LATIN SMALL LETTER F}",

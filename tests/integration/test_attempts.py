@@ -149,7 +149,7 @@ if payload == [1]:
     signal.pause()
 return payload
 """
-    job = recorded.submit(run, [0, 1, 2], batch_timeout="300ms")
+    job = recorded.submit(run, [0, 1, 2], batch_timeout="2s")
 
     status = recorded.operator.wait(job)
 
@@ -166,17 +166,17 @@ if payload == [1]:
     signal.pause()
 return payload
 """
-    job = recorded.submit(run, [0, 1], timeout=2)
+    job = recorded.submit(run, [0, 1], timeout=5)
 
     status = recorded.operator.wait(job)
 
     assert "status_timed_out" == status["status"]
-    assert "timeout of 2 seconds" in status["status_reason"]
+    assert "timeout of 5 seconds" in status["status_reason"]
     assert [0] == recorded.operator.rows(job)
 
 
 def test_a_timeout_that_ended_while_the_operator_was_away_ends_the_job_when_it_is_back(recorded: Recorded):
-    job = recorded.submit("signal.pause()", [0], timeout=1)
+    job = recorded.submit("signal.pause()", [0], timeout=4)
     next(line for line in follow_lines(recorded.operator, job) if "predict has begun" in line)
     recorded.operator.kill()
 

@@ -34,7 +34,8 @@ def with_blanks(operator: OperatorProcess, count: int, predictor: str = WHO_AND_
     """Deploy a predictor and run a job of it, so that there are blanks for the next one."""
     operator.deploy(predictor)
     assert operator.wait(operator.submit([1, 2], workers=count))["status"] == "status_succeeded"
-    wait_until(lambda: len(operator.worker_processes("cortex-blank")) == count, "the blanks are ready")
+    at_rest = [*["cortex-blank"] * count, "cortex-superv", "cortex-template"]
+    wait_until(lambda: operator.worker_names() == at_rest, "the blanks are ready, and nothing else is left")
     return operator.worker_processes("cortex-blank")
 
 
@@ -131,8 +132,8 @@ def test_a_killed_template_is_replaced(warm: OperatorProcess) -> None:
 
     assert_runs_without_a_death(warm)
 
-    wait_until(lambda: len(warm.worker_processes("cortex-blank")) == 1, "a blank of the next template is ready")
-    assert 1 == len(warm.worker_processes("cortex-template"))
+    at_rest = ["cortex-blank", "cortex-superv", "cortex-template"]
+    wait_until(lambda: warm.worker_names() == at_rest, "a blank of the next template is ready")
 
 
 def test_blanks_end_with_their_supervisor(warm: OperatorProcess) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
-from processes import kill
+from processes import kill, kill_one
 from waiting import wait_until
 
 BATCHES = 3000
@@ -158,11 +158,8 @@ def test_random_kills_while_a_job_runs(operator: OperatorProcess, record: Path) 
             operator.kill()
             operator.start()
         else:
-            find = worker_pids if kind == "worker" else supervisor_pids
-            while not (pids := find(operator)):  # those killed last have not been replaced yet
-                done = operator.status(job)["batch_metrics"]["succeeded"]
-                wait_until_done(operator, job, done + 1)
-            psutil.Process(chance.choice(pids)).kill()
+            name = "cortex-worker" if kind == "worker" else "cortex-superv"
+            kill_one(lambda name=name: sorted(operator.worker_processes(name), key=lambda _: chance.random()))
             kills += 2 if kind == "supervisor" else 1
 
     assert_nothing_was_lost(operator, job, record, kills)

@@ -124,7 +124,7 @@ def test_a_batch_timeout_does_not_count_while_rows_wait_for_room(
     on_disk.deploy(GATED, config={"gate": str(gate), "row": 100_000})
     disk.fill(leave=200_000)
 
-    job = on_disk.submit(list(range(10)), batch_timeout="200ms")
+    job = on_disk.submit(list(range(10)), batch_timeout="2s")
     until(lambda: "disk is full" in reason(on_disk, job))
     assert 2 <= until(lambda: on_disk.status(job)["batches_in_queue"])
     disk.make_room()

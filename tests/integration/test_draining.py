@@ -4,6 +4,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from cortex.cli.main import main
 from cortex.clients.local import LocalOperator
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
 from processes import name_of
+from waiting import wait_until
 
 ITEMS = list(range(6))
 
@@ -207,11 +209,13 @@ def test_a_supervisor_without_an_operator_heeds_the_signal(begin: Callable[..., 
     story.operator.kill()
     # Again and again: what comes before it has seen the operator go, it leaves to the operator.
     for _ in range(100):
-        supervisor.terminate()
+        with suppress(psutil.NoSuchProcess):
+            supervisor.terminate()
         if not psutil.wait_procs([supervisor], timeout=0.1)[1] or supervisor not in story.operator.worker_processes():
             break
 
-    assert story.operator.worker_processes() == []  # long before it gives up waiting for an operator
+    # Long before it gives up waiting for an operator.
+    wait_until(lambda: story.operator.worker_processes() == [], "its workers have gone with it", timeout_seconds=10)
     story.assert_ends_well()
 
 

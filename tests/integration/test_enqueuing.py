@@ -107,13 +107,14 @@ def refusal_of(enqueuers: Enqueuers, source: FileSource, **options) -> InvalidSu
 @forked_or_fresh
 def test_an_enqueuer_that_is_killed_goes_on_and_gives_what_one_gives_that_is_not(tmp_path, enqueuers, source):
     whole, killed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "killed")
-    victims = iter(range(0, 1000, 7))
-    next_victim = next(victims)
+    next_victim, kills, is_dying = 0, 0, False
 
     def kill_at_some_segments(event):
-        nonlocal next_victim
-        if isinstance(event, SegmentCut) and event.segment.number >= next_victim and next_victim < 22:
-            next_victim = next(victims)
+        nonlocal next_victim, kills, is_dying
+        if isinstance(event, Restarted):
+            is_dying = False
+        elif isinstance(event, SegmentCut) and not is_dying and kills < 4 and event.segment.number >= next_victim:
+            next_victim, kills, is_dying = event.segment.number + 7, kills + 1, True  # more of it may be on its way
             kill_the_child()
 
     expected = told_by(enqueuers, source, whole)
@@ -136,7 +137,7 @@ def test_an_enqueuer_that_is_killed_while_its_forks_check_lines_goes_on(
         path.with_suffix(".gz").write_bytes(gzip.compress(path.read_bytes(), 1))
         path.unlink()
     whole, killed = JobFolder(tmp_path / "whole"), JobFolder(tmp_path / "killed")
-    enqueuers.in_place_from_bytes, enqueuers.segment_bytes = 0, 16 * 1024  # hundreds of segments
+    enqueuers.in_place_from_bytes, enqueuers.segment_bytes = 0, 64 * 1024  # hundreds of segments
     is_to_die, kills = True, 0
 
     def kill_at_the_first_segment(event):

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from cortex.exporting.events import FileWritten, WritingFailed, Written
 from cortex.exporting.process import Exporters
 from ended_jobs import EndedJob, Rows, end_job
 from operator_process import OperatorProcess
-from processes import children_named
+from processes import children_named, kill
 from s3_server import S3
 from shared_operators import SharedOperators
 
@@ -380,7 +378,7 @@ def test_a_reader_never_sees_half_a_file_whenever_the_writer_is_killed(tmp_path:
         if isinstance(event, FileWritten) and event.name in killed_at - set(kills):
             for process in children_named("cortex-export"):  # it may have come to its end before this was heard
                 kills.append(event.name)
-                os.kill(process.pid, signal.SIGKILL)
+                kill(process)
 
     folder = tmp_path / "killed" / "out" / job.job.id
     with watching(folder) as seen:

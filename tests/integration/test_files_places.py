@@ -13,7 +13,7 @@ from cortex.files.places import AllFiles
 from s3_server import S3
 from store_stubs import run_store_stub
 
-HURRIED = Patience(attempts=3, first_pause_seconds=0.001, longest_pause_seconds=0.002, read_timeout_seconds=5)
+HURRIED = Patience(attempts=3, first_pause_seconds=0.001, longest_pause_seconds=0.002, read_timeout_seconds=30)
 
 
 def test_one_object_reaches_disks_and_buckets(s3: S3, tmp_path: Path) -> None:

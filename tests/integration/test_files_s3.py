@@ -17,13 +17,13 @@ from s3_server import S3
 DATA = bytes(itertools.islice(itertools.cycle(range(251)), 5 * 2**20 + 7))
 
 
-def hurried(attempts: int = 4) -> S3Files:
+def hurried(attempts: int = 4, timeout_seconds: float = 30) -> S3Files:
     patience = Patience(
         attempts=attempts,
         first_pause_seconds=0.001,
         longest_pause_seconds=0.002,
-        connect_timeout_seconds=1,
-        read_timeout_seconds=1,
+        connect_timeout_seconds=timeout_seconds,
+        read_timeout_seconds=timeout_seconds,
     )
     return S3Files(patience=patience)
 
@@ -317,7 +317,7 @@ def test_a_black_hole_ends(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
 
         with pytest.raises(FilesError, match=r"does not answer \(ReadTimeoutError\)"):
-            urls(s3, attempts=2)
+            list(hurried(attempts=2, timeout_seconds=1).list(s3.url("")))
 
 
 def test_another_endpoint_for_s3_alone_wins(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,8 @@ class Story:
         """Take this away from a node, at some moment of the job."""
         self._let_some_end(self._chance.randrange(20, 100))
         node = self._chance.choice(self._nodes)
+        if node.was_cut:  # Ray may have given it up: then its raylet has ended, and nothing runs there any more
+            self._switch_off_and_on(node)
         if what in self._special:
             self._special[what](node)
             return
