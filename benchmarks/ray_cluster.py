@@ -102,7 +102,9 @@ def _end(started: Sequence[subprocess.Popen[bytes]], files: Path) -> None:
     for process in started:
         process.kill()
         process.wait()
-    while any(is_there(process.pid) for process in [*family, *left]):  # large ones take a moment to go
+    while any(
+        process.is_running() and is_there(process.pid) for process in [*family, *left]
+    ):  # large ones take a moment to go
         time.sleep(LOOK_SECONDS)
 
 

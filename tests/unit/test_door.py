@@ -17,7 +17,7 @@ from cortex.domain.batch import HookState, Page
 from cortex.domain.frame import Frame, encode
 from cortex.domain.layout import JobFolder
 from cortex.domain.ticket import sign
-from cortex.engines.model_looks import model_bundles
+from cortex.engines.model_looks import model_bundles, model_paths
 from cortex.operator.stations import bundles as bundles_module
 from cortex.operator.stations import door as door_module
 from cortex.operator.stations.bundles import Bundles
@@ -590,7 +590,7 @@ def test_of_models_a_station_is_given_those_that_its_worker_is_to_load(tell: Tel
         models = [{"path": str(fetched / "files" / "m.onnx")}, {"path": str(own)}]
         folder.setup.write_text(json.dumps({"models": models}))
         setup = folder.setup.read_text()
-        names = model_bundles(setup, tmp_path)
+        names = model_bundles(model_paths(setup), tmp_path)
         station = await ScriptedStation.enter(door, ticket_of(folder))
         read.extend([await read_bundle(station, name) for name in names.values()])
         station.say({"type": "read", "id": 5, "bundle": "model/k2", "offset": 0})

@@ -1,7 +1,7 @@
 """Finding out what a station may ask for as models: users keep these wherever they like, also where nothing answers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -21,10 +21,10 @@ class ModelLooks:
     apart: Apart
     _waiting: dict[str, list[Callable[[Found], None]]] = field(default_factory=dict)
 
-    def look(self, job_id: str, setup: str, then: Callable[[Found], None]) -> None:
-        """Say what a Job's `setup.json` names. At once, and here, if that is nothing of the user's own."""
-        find = partial(model_bundles, setup, self.data)
-        if not any(_is_users_own(path, self.data) for path in _paths(setup)):
+    def look(self, job_id: str, paths: Sequence[Path], then: Callable[[Found], None]) -> None:
+        """Name the bundles of a Job's models. At once, and here, if none of them is where its user keeps it."""
+        find = partial(model_bundles, paths, self.data)
+        if not any(_is_users_own(path, self.data) for path in paths):
             then(find)
             return
         waiting = self._waiting.setdefault(job_id, [])
@@ -37,25 +37,26 @@ class ModelLooks:
             then(found)
 
 
-def model_bundles(setup: str, data: Path) -> dict[str, str]:
-    """Give what a station may ask for as models of this `setup.json`: the name of the bundle of each path.
+def model_paths(setup: str) -> list[Path]:
+    """Give where the models of this `setup.json` lie. Raises ValueError for what is no JSON."""
+    return [Path(model["path"]) for model in json.loads(setup).get("models", [])]
+
+
+def model_bundles(paths: Sequence[Path], data: Path) -> dict[str, str]:
+    """Give what a station may ask for as these models: the name of the bundle of each path.
 
     Each path is a file or a folder; where a model was fetched, it is the folder of all that was fetched with it. What
     lies in a project comes with the project. Slow where models lie on disks that are. Raises OSError.
     """
-    projects, models = data / "projects", data / "models"
+    models = data / "models"
     named = {}
-    for path in _paths(setup):
+    for path in paths:
         if path.is_relative_to(models):
             home = models / path.relative_to(models).parts[0]
             named[str(home)] = f"model/{home.name}"
-        elif not path.is_relative_to(projects):
+        elif _is_users_own(path, data):
             named[str(path)] = f"model/{_key(path)}"
     return named
-
-
-def _paths(setup: str) -> list[Path]:
-    return [Path(model["path"]) for model in json.loads(setup).get("models", [])]
 
 
 def _is_users_own(path: Path, data: Path) -> bool:

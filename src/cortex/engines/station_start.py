@@ -4,8 +4,8 @@ The paths are the operator's. What lies there, the station asks for, as bundles:
 the name of the bundle, which changes with the content, so that all stations of a node share it.
 """
 
-import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.frame import MAX_FRAME_BYTES, Frame
@@ -13,6 +13,7 @@ from cortex.domain.layout import JobFolder
 from cortex.domain.station_order import StationOrder
 from cortex.domain.ticket import Ticket, sign
 from cortex.engines.engine import WorkerOrder
+from cortex.engines.model_looks import model_paths
 from cortex.engines.places import Place
 from cortex.engines.supervisor_frames import write_start
 
@@ -56,16 +57,19 @@ def write_order(
     )
 
 
-def read_setup(order: WorkerOrder) -> str:
-    """Give the `setup.json` of a Worker's Job. Raises CannotStart, as where the Job's folder has been removed."""
+def read_setup(order: WorkerOrder) -> tuple[str, list[Path]]:
+    """Give the `setup.json` of a Worker's Job, and where its models lie.
+
+    Raises CannotStart, as where the Job's folder has been removed.
+    """
     try:
         setup = JobFolder(order.folder).setup.read_text(encoding="utf-8")
-        json.loads(setup)
+        paths = model_paths(setup)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from error
     if len(setup.encode()) > _MOST_SETUP_BYTES:
         raise CannotStart(f"what it is constructed with has {len(setup.encode())} bytes, more than {_MOST_SETUP_BYTES}")
-    return setup
+    return setup, paths
 
 
 def write_station_start(

@@ -329,11 +329,11 @@ class StationEngine(Engine, StationSide, PlacementListener):
             self._give_up(worker, station, Exit(status=None, detail="was not started", is_charged=False))
             return
         try:
-            setup = read_setup(station.order)
+            setup, paths = read_setup(station.order)
         except CannotStart as error:
             self._give_up(worker, station, Exit(status=None, detail=f"could not start: {error}"))
         else:
-            self.models.look(station.order.job_id, setup, partial(self._send_start, worker, station, supervisor, setup))
+            self.models.look(station.order.job_id, paths, partial(self._send_start, worker, station, supervisor, setup))
 
     def _send_start(self, worker: str, station: KnownStation, supervisor: Connection, setup: str, found: Found) -> None:
         if self._stations.get(worker) is not station or station.order is None:

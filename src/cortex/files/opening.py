@@ -93,7 +93,7 @@ class _Text(io.RawIOBase):
     def _decompress(self, piece: bytes) -> bytes:
         parts: list[bytes] = []
         try:
-            while piece := piece.lstrip(self._padding) if self._padding else piece:
+            while piece := piece.lstrip(self._padding):
                 self._is_in_frame, self._padding = True, b""
                 parts.append(self._frame.decompress(piece))
                 piece = b""

@@ -48,21 +48,14 @@ class Shared:
 
     async def keep(self, name: str) -> None:
         """Let nobody remove this, whether it is there already or not, until this process ends."""
-        while name not in self._kept:
-            with suppress(BlockingIOError, FileNotFoundError):  # it is being removed at this very moment
-                self._kept[name] = _open_locked(self._uses / name, fcntl.LOCK_SH)
-                break
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        if name not in self._kept:
+            self._kept[name] = await _wait_for_lock(self._uses / name, fcntl.LOCK_SH)
         os.utime(self._kept[name])
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[None]:
         """Wait until no other station of this machine is in the same, by its name; it must be kept."""
-        while True:
-            with suppress(BlockingIOError):
-                lock = _open_locked(self._locks / name, fcntl.LOCK_EX)
-                break
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        lock = await _wait_for_lock(self._locks / name, fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -95,6 +88,13 @@ class Shared:
                 use.unlink()
         finally:
             os.close(lock)
+
+
+async def _wait_for_lock(path: Path, how: int) -> int:
+    while True:
+        with suppress(BlockingIOError, FileNotFoundError):
+            return _open_locked(path, how)
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _open_locked(path: Path, how: int) -> int:

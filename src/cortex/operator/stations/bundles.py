@@ -19,7 +19,7 @@ from typing import Final
 from cortex.domain.frame import PIECE_BYTES, Frame
 from cortex.domain.layout import JobFolder
 from cortex.domain.ticket import Ticket
-from cortex.engines.model_looks import model_bundles
+from cortex.engines.model_looks import model_bundles, model_paths
 
 _KEPT_SECONDS: Final = 600.0
 _MODEL_READERS: Final = 8
@@ -101,7 +101,7 @@ class Bundles:
             return project, False
         if kind == "model":
             setup = JobFolder(Path(ticket.folder)).setup.read_text(encoding="utf-8")
-            for path, bundle in model_bundles(setup, self.data).items():
+            for path, bundle in model_bundles(model_paths(setup), self.data).items():
                 if bundle == name:
                     return Path(path), True
         raise NoBundle("there is no such bundle")
