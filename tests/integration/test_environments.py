@@ -381,5 +381,5 @@ def test_the_base_set_is_importable_beside_the_projects_packages(place: Place) -
             pytest.skip("no package index")
         raise
 
-    imports = "import boto3, numpy, PIL, yaml, orjson, requests; print(requests.__version__)"
+    imports = "import boto3, numpy, PIL, yaml, msgspec, orjson, requests; print(requests.__version__)"
     assert answer(interpreter, imports) == "2.32.3"

@@ -20,10 +20,11 @@ def name_of(value: object) -> str:
     return repr(value).partition(" at 0x")[0][:40]
 
 
-@pytest.fixture(params=[orjson, None], ids=["with orjson", "without orjson"], autouse=True)
+@pytest.fixture(params=[orjson, None], ids=["with libraries", "without libraries"], autouse=True)
 def fast_json(request, monkeypatch) -> ModuleType | None:
-    """Both kinds of environment: a user's may lack orjson, and must not behave differently for it."""
+    """Both kinds of environment: a user's may lack orjson and msgspec, and must not behave differently for it."""
     monkeypatch.setattr(json_values, "orjson", request.param)
+    monkeypatch.setattr(json_values, "fast_decode", request.param and json_values.fast_decode)
     return request.param
 
 

@@ -28,12 +28,14 @@ JSON = st.recursive(
 )
 
 
-@pytest.fixture(params=[orjson, None], ids=["with orjson", "without orjson"], autouse=True)
+@pytest.fixture(params=[orjson, None], ids=["with libraries", "without libraries"], autouse=True)
 def fast_json(request: pytest.FixtureRequest) -> Iterator[ModuleType | None]:
-    """Both kinds of environment: a user's may lack orjson, and must not behave differently for it."""
-    before, json_values.orjson = json_values.orjson, request.param
+    """Both kinds of environment: a user's may lack orjson and msgspec, and must not behave differently for it."""
+    before = json_values.orjson, json_values.fast_decode
+    json_values.orjson = request.param
+    json_values.fast_decode = request.param and json_values.fast_decode
     yield request.param
-    json_values.orjson = before
+    json_values.orjson, json_values.fast_decode = before
 
 
 @given(st.lists(JSON, max_size=5))

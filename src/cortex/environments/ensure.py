@@ -19,7 +19,7 @@ from cortex.environments.pip_settings import uv_variables
 from cortex.environments.recipe import Recipe
 from cortex.shared_work import Log, SharedWork
 
-BASE_SET = ("requests", "boto3", "numpy", "pillow", "pyyaml", "orjson")
+BASE_SET = ("requests", "boto3", "numpy", "pillow", "pyyaml", "msgspec", "orjson")
 
 _READY: Final = "ready"
 

@@ -156,7 +156,7 @@ def test_a_worker_has_the_project_its_variables_and_the_log(curious: OperatorPro
 
 def test_a_project_without_requirements_runs_on_the_base_set(operator: OperatorProcess) -> None:
     """The base set that the tutorial relies on …"""
-    modules = "requests, boto3, numpy, PIL.Image, yaml, orjson"
+    modules = "requests, boto3, numpy, PIL.Image, yaml, msgspec, orjson"
     operator.deploy(f"import {modules}\n{ECHO}", name="based")
 
     job = operator.submit([1], api="based")
