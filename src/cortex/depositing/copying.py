@@ -2,7 +2,6 @@
 
 import errno
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Final
 
 from cortex.depositing.events import Copied, Copy, NotCopied
 from cortex.depositing.places import JobPlace, RowsName
+from cortex.domain.checksum import crc32
 from cortex.domain.errors import FilesError
 from cortex.files.files import Files
 from cortex.worker.kernel import write_all_at
@@ -34,7 +34,7 @@ def _copy(files: Files, root: str, index: int, wanted: Copy) -> Copied | NotCopi
     url = JobPlace(root, wanted.job_id).rows(wanted.worker, name)
     try:
         data = files.read_range(url, 0, name.size)
-        if zlib.crc32(data) != name.checksum:
+        if crc32(data) != name.checksum:
             return NotCopied(index=index, reason=f"`{url}` is damaged")
         _write(wanted.rows, data, name.offset)
     except FilesError as error:

@@ -1,13 +1,13 @@
 """Where in a shared storage things lie: the one place that knows their names."""
 
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, Self
 
+from cortex.domain.checksum import crc32
 from cortex.storage.files import write_durably
 
 PIECE_BYTES: Final = 8 * 1024 * 1024
@@ -74,7 +74,7 @@ class RowsName:
     @classmethod
     def of(cls, offset: int, data: bytes) -> Self:
         """Name these bytes."""
-        return cls(offset=offset, size=len(data), checksum=zlib.crc32(data))
+        return cls(offset=offset, size=len(data), checksum=crc32(data))
 
     @classmethod
     def read(cls, name: str) -> Self:

@@ -6,7 +6,6 @@ from the first line that is not plain on, is for those who copy.
 """
 
 import os
-import zlib
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -21,6 +20,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from cortex.domain.batch import MAX_BATCH_BYTES, MAX_SEGMENT_BATCHES
+from cortex.domain.checksum import crc32
 from cortex.enqueuing.forks import in_forks
 from cortex.enqueuing.in_place import BRACKETS, read_whole_lines
 from cortex.enqueuing.lines import BLOCK_BYTES
@@ -211,9 +211,9 @@ def _check(draft_path: Callable[[int], Path], batch_size: int, order: _Order) ->
             lines = (lines + len(ends)) % batch_size
             written = memoryview(text + b"\n")
             for begin, batch_end in pairwise([0, *batch_ends]):
-                checksums.append(zlib.crc32(written[begin:batch_end], checksum))
+                checksums.append(crc32(written[begin:batch_end], checksum))
                 checksum = 0
-            checksum = zlib.crc32(written[batch_ends[-1] if batch_ends else 0 :], checksum)
+            checksum = crc32(written[batch_ends[-1] if batch_ends else 0 :], checksum)
             position += len(written)
     finally:
         os.close(file)

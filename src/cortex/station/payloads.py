@@ -1,11 +1,11 @@
 """Reading the payload of a Lease where it lies, because it did not come with the Lease."""
 
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cortex.domain.checksum import crc32
 from cortex.domain.errors import FilesError
 from cortex.files.address import local_path
 from cortex.files.files import Files
@@ -74,7 +74,7 @@ def _check(data: bytes, offsets: Sequence[int], checksums: Sequence[int], shown:
         return
     with memoryview(data) as view:
         for begin, end, checksum in zip(offsets[:-1], offsets[1:], checksums, strict=True):
-            if zlib.crc32(view[begin:end]) != checksum:
+            if crc32(view[begin:end]) != checksum:
                 raise Unfetched(f"{shown()} is not what the operator has there")
 
 

@@ -4,7 +4,6 @@ Indexes are read block by block: that of millions of Batches, of which few are w
 """
 
 import os
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cortex.domain.batch import ENTRY_FIELDS, ResultEntry
+from cortex.domain.checksum import crc32
 from cortex.domain.layout import JobFolder
 
 _MAX_OPEN_PARTS: Final = 64
@@ -127,7 +127,7 @@ class OpenParts:
     def read(self, part: int, entry: ResultEntry) -> bytes | None:
         """Give the bytes of an entry of a part; None where they are not what was written."""
         data = self.read_range(part, entry.offset, entry.length)
-        if data is None or len(data) != entry.length or zlib.crc32(data) != entry.checksum:
+        if data is None or len(data) != entry.length or crc32(data) != entry.checksum:
             return None
         return data
 

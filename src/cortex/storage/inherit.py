@@ -8,7 +8,6 @@ ever grow, so what the rerun writes stands beside what it has inherited, and win
 import errno
 import os
 import shutil
-import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cortex.domain.batch import ENTRY, FAILURES, OFFSET_BYTES, BatchState, ResultEntry
+from cortex.domain.checksum import crc32
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.domain.rerun import RerunWhat
@@ -127,7 +127,7 @@ class Inheritance:
             for _, batch in read_payload(self.earlier, segment, range(segment.first, segment.end)):
                 moved_batch = self._moved(batch)
                 file.write(moved_batch)
-                checksums.append(zlib.crc32(moved_batch))
+                checksums.append(crc32(moved_batch))
         sync_file(self.folder.payload(segment.number))
         begins = self.earlier.offsets(segment.number).read_bytes()[: OFFSET_BYTES * (segment.count + 1)]
         write_durably(self.folder.offsets(segment.number), begins + checksums.tobytes())

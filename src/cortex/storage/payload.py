@@ -4,7 +4,6 @@ import json
 import os
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from itertools import chain
 from typing import BinaryIO, Final
 
 from cortex.domain.batch import OFFSET_BYTES
+from cortex.domain.checksum import crc32
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.segments import ItemsChanged, SegmentDamaged, copied_items
@@ -80,7 +80,7 @@ class _Payload:
         if not begin <= end <= os.fstat(self.file.fileno()).st_size:
             raise SegmentDamaged(f"`{self.file.name}` is cut short")
         data = os.pread(self.file.fileno(), end - begin, begin)
-        if checksum and zlib.crc32(data) != int.from_bytes(checksum, "little"):
+        if checksum and crc32(data) != int.from_bytes(checksum, "little"):
             raise SegmentDamaged(f"the items of batch {batch} in `{self.file.name}` are not what was written")
         return as_payload(data) if self.holds_lines else data
 

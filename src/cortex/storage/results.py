@@ -6,7 +6,6 @@ not fit its bytes was cut short by a power failure and counts as absent.
 """
 
 import json
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cortex.domain.batch import BatchState, EntryKind, ResultEntry
+from cortex.domain.checksum import crc32
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.entries import Batches, Entries, KnownBlocks, OpenParts, find_entries, list_indexes
@@ -271,7 +271,7 @@ class _Plain(NamedTuple):
             return None
         view = memoryview(rows)
         for place in range(first, end):
-            if zlib.crc32(view[self.begins[place] - begin : self.ends[place] - begin]) != self.checksums[place]:
+            if crc32(view[self.begins[place] - begin : self.ends[place] - begin]) != self.checksums[place]:
                 return None
         return rows
 

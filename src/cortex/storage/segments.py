@@ -7,7 +7,6 @@ with plain reads, never through a map: a map of a file that was cut short would 
 """
 
 import os
-import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from typing import BinaryIO, Final, Self
 import numpy as np
 
 from cortex.domain.batch import MAX_SEGMENT_BATCHES, MAX_SEGMENT_BYTES, OFFSET_BYTES, BatchState
+from cortex.domain.checksum import crc32
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
 from cortex.storage.files import sync_file, write_durably
@@ -94,7 +94,7 @@ class SegmentWriter:
             self._payload.write(b"".join(batches[:fitting]))
             self._begin_write_back(self._payload, int(ends[fitting - 1]) if fitting else 0)
         self._offsets.extend(ends[:fitting])
-        self._checksums.extend(map(zlib.crc32, batches[:fitting]))
+        self._checksums.extend(map(crc32, batches[:fitting]))
         return fitting
 
     def _begin_write_back(self, payload: BinaryIO, end: int) -> None:
@@ -156,7 +156,7 @@ class SegmentWriter:
 
 def index_of(batches: Sequence[bytes]) -> bytes:
     """Give the index of a Segment of these Batches: where each begins, where the last ends, and their checksums."""
-    return _index(array("I", accumulate(map(len, batches), initial=0)), array("I", map(zlib.crc32, batches)))
+    return _index(array("I", accumulate(map(len, batches), initial=0)), array("I", map(crc32, batches)))
 
 
 def _index(offsets: "array[int]", checksums: "array[int]") -> bytes:

@@ -2,11 +2,11 @@
 
 import errno
 import os
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.batch import ENTRY, EntryKind
+from cortex.domain.checksum import crc32
 from cortex.predictor import json_values
 from cortex.worker.kernel import begin_write_back, write_all
 
@@ -61,7 +61,7 @@ class RowsFile:
         """Keep what a Batch returned. Raises OSError, for example when the disk is full, and keeps nothing then."""
         if len(data) > MAX_ENTRY_BYTES:
             raise OSError(errno.EFBIG, f"a batch may leave {MAX_ENTRY_BYTES} bytes, this one would leave {len(data)}")
-        entry = ENTRY.pack(batch, token, self._end, len(data), rows, kind, zlib.crc32(data))
+        entry = ENTRY.pack(batch, token, self._end, len(data), rows, kind, crc32(data))
         try:
             write_all(self._rows, data)
             write_all(self._index, entry)

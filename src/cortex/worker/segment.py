@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cortex.domain.batch import OFFSET_BYTES
+from cortex.domain.checksum import crc32
 from cortex.domain.layout import JobFolder
 from cortex.worker.source import OpenSource, SourceChanged, as_payload
 
@@ -114,7 +114,7 @@ class LeasedSegment:
                 length = max(end - begin, offsets[bisect_right(offsets, begin + _READ_BYTES) - 1] - begin)
                 window_start, window = begin, self._read_window(min(length, self._size - begin), begin)
             payload = window[begin - window_start : end - window_start]
-            if are_checked and zlib.crc32(payload) != checksums[position]:
+            if are_checked and crc32(payload) != checksums[position]:
                 payload = b""
             elif self._holds_lines:
                 payload = as_payload(payload) if len(payload) == end - begin else b""

@@ -2,10 +2,11 @@
 
 import json
 import os
-import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from cortex.domain.checksum import crc32
 
 _INDEX_BYTES_AT_ONCE: Final = 1024 * 1024
 
@@ -27,19 +28,19 @@ class SourceFile:
 
     def with_index(self, index: bytes) -> "SourceFile":
         """Give this with the checksum that it has with an index."""
-        return replace(self, checksum=zlib.crc32(index, self._facts_checksum))
+        return replace(self, checksum=crc32(index, self._facts_checksum))
 
     def is_with(self, index: Path) -> bool:
         """Tell whether nothing of this, nor of the index in a file, is damaged. Raises OSError."""
         checksum = self._facts_checksum
         with index.open("rb") as file:
             while data := file.read(_INDEX_BYTES_AT_ONCE):
-                checksum = zlib.crc32(data, checksum)
+                checksum = crc32(data, checksum)
         return checksum == self.checksum
 
     @property
     def _facts_checksum(self) -> int:
-        return zlib.crc32(replace(self, checksum=0).to_json())
+        return crc32(replace(self, checksum=0).to_json())
 
     def to_json(self) -> bytes:
         """Give this for `from_json`."""

@@ -1,7 +1,6 @@
 """What a Lease carries to a Worker elsewhere: the payload of its Batches, which it cannot read here."""
 
 import os
-import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cortex.domain.batch import OFFSET_BYTES
+from cortex.domain.checksum import crc32
 from cortex.domain.frame import MAX_FRAME_BYTES, Frame, Message, pieces
 from cortex.domain.job import SegmentRange
 from cortex.domain.layout import JobFolder
@@ -88,7 +88,7 @@ def pack_apart(folder: JobFolder, lease: Frame) -> Sequence[Message]:
 
 def _pack(segment: LeasedSegment, folder: JobFolder, lease: Frame) -> Sequence[Message]:
     payloads = [payload for _, payload in segment.batches(lease["first"], lease["end"])]
-    offsets, checksums = array("I", [0]), array("I", map(zlib.crc32, payloads))
+    offsets, checksums = array("I", [0]), array("I", map(crc32, payloads))
     for payload in payloads:
         offsets.append(offsets[-1] + len(payload))
     items, index = b"".join(payloads), offsets.tobytes() + checksums.tobytes()
