@@ -19,7 +19,7 @@ from cortex.domain.timing import Timer
 from cortex.engines.engine import Needs
 from cortex.engines.placement import PlacementListener, Placer, ending_of_station
 from cortex.engines.places import Place, Places
-from processes import is_alive
+from processes import is_alive, kill
 
 HOST: Final = str(Path(__file__).with_name("station_host.py"))
 
@@ -65,7 +65,7 @@ class LocalPlacer(Placer):
             self.call_later(0, lambda: self.listener.station_gone(worker, Exit(status=None, detail="was withdrawn")))
         elif (placed := self._placed.get(worker)) and self._reaches(worker):
             placed.is_withdrawn = True
-            _kill(placed.host)
+            kill(placed.host)
 
     def recover(self) -> None:
         """See Placer."""
@@ -164,14 +164,8 @@ def kill_with_all_below(hosts: Sequence[psutil.Process]) -> None:
     for host in hosts:
         with suppress(psutil.NoSuchProcess):
             everybody += host.children(recursive=True)
-    for host in hosts:
-        _kill(host)
+    kill(*hosts)
     give_up_at = time.monotonic() + _TIMEOUT_SECONDS
     while alive := [process for process in everybody if is_alive(process)]:
         assert time.monotonic() < give_up_at, f"{alive} have survived"
         time.sleep(_POLL_SECONDS)
-
-
-def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process.kill()

@@ -17,6 +17,7 @@ import psutil
 
 from ports import free_port
 from processes import name_of
+from waiting import wait_until
 
 TIMEOUT_SECONDS = 60
 CORTEX = ("-m", "cortex")
@@ -199,6 +200,11 @@ class OperatorProcess:
     def worker_names(self) -> list[str]:
         """Give their names in order."""
         return sorted(filter(None, map(name_of, self.worker_processes())))
+
+    def wait_until_at_rest(self, *, blanks: int) -> None:
+        """Wait until there are so many blanks beside supervisor and template, and nothing else."""
+        expected = [*["cortex-blank"] * blanks, "cortex-superv", "cortex-template"]
+        wait_until(lambda: self.worker_names() == expected, f"nothing but {blanks} blanks is left")
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

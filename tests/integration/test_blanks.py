@@ -34,8 +34,7 @@ def with_blanks(operator: OperatorProcess, count: int, predictor: str = WHO_AND_
     """Deploy a predictor and run a job of it, so that there are blanks for the next one."""
     operator.deploy(predictor)
     assert operator.wait(operator.submit([1, 2], workers=count))["status"] == "status_succeeded"
-    at_rest = [*["cortex-blank"] * count, "cortex-superv", "cortex-template"]
-    wait_until(lambda: operator.worker_names() == at_rest, "the blanks are ready, and nothing else is left")
+    operator.wait_until_at_rest(blanks=count)
     return operator.worker_processes("cortex-blank")
 
 
@@ -132,8 +131,7 @@ def test_a_killed_template_is_replaced(warm: OperatorProcess) -> None:
 
     assert_runs_without_a_death(warm)
 
-    at_rest = ["cortex-blank", "cortex-superv", "cortex-template"]
-    wait_until(lambda: warm.worker_names() == at_rest, "a blank of the next template is ready")
+    warm.wait_until_at_rest(blanks=1)
 
 
 def test_blanks_end_with_their_supervisor(warm: OperatorProcess) -> None:

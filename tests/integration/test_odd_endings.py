@@ -24,8 +24,7 @@ def test_a_template_that_dies_with_an_order_in_hand_gives_it_back(
     operator = start_operator("--keep-warm", "600")
     operator.deploy(ECHO)
     operator.wait(operator.submit([1]))
-    at_rest = ["cortex-blank", "cortex-superv", "cortex-template"]
-    wait_until(lambda: operator.worker_names() == at_rest, "nothing has the template's name any more")
+    operator.wait_until_at_rest(blanks=1)
     (template,) = operator.worker_processes("cortex-template")
     template.suspend()
     job = operator.submit([1, 2], workers=2)
@@ -165,7 +164,6 @@ def test_nothing_piles_up_over_many_jobs(start_operator: Callable[..., OperatorP
 
     for _ in range(40):
         operator.wait(operator.submit([1], workers=2))
-    expected = [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"]
-    wait_until(lambda: operator.worker_names() == expected, "no more is left")
+    operator.wait_until_at_rest(blanks=2)
 
     assert [process.num_fds() for process in served] <= [count + 3 for count in before]

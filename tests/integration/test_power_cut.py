@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from cortex.premises import LEDGER
 from operator_process import PREPARED, DidNotStart, OperatorProcess
 from prepared_operator import BOOT_ID, BOUNDARIES, END_AT, ON_DISK, SYNC_SECONDS
+from processes import kill
 from waiting import wait_until
 
 PREDICTOR = """
@@ -71,9 +71,7 @@ class Machine:
 
     def cut_power(self) -> None:
         """Leave nothing but what is on the disk; the operator is dead."""
-        for process in self.operator.worker_processes():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill(*self.operator.worker_processes())
         data = self.operator.data_dir
         for file in data.glob(f"{LEDGER}*"):
             file.unlink()

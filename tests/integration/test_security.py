@@ -89,8 +89,7 @@ def test_a_worker_has_a_token_of_its_job_and_nothing_else_shows_a_key(guarded: O
     log_of_all = [guarded.wait(job)["status"], guarded.log(job), str(guarded.rows(job))]
     ((variables),) = guarded.rows(job)
     token = variables["CORTEX_API_KEY"]
-    at_rest = ["cortex-blank", "cortex-superv", "cortex-template"]
-    wait_until(lambda: guarded.worker_names() == at_rest, "nothing begins or ends any more")
+    guarded.wait_until_at_rest(blanks=1)
     processes = guarded.worker_processes()
     assert guarded.process is not None
     arguments = [" ".join(process.cmdline()) for process in [psutil.Process(guarded.process.pid), *processes]]

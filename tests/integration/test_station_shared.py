@@ -83,6 +83,13 @@ def wait_until_ready(process: "subprocess.Popen[str]") -> None:
     assert "ready\n" == process.stdout.readline()
 
 
+def come_and_go(start: Start, *names: str) -> None:
+    """Have a station that has these and is killed."""
+    process = start(*names)
+    wait_until_ready(process)
+    kill(process)
+
+
 def kill(process: "subprocess.Popen[str]") -> None:
     process.kill()
     process.wait()
@@ -111,9 +118,7 @@ def files(root: Path) -> set[str]:
 
 
 def test_what_nobody_has_used_for_long_is_removed_with_all_that_belongs_to_it(root: Path, start: Start) -> None:
-    process = start(NAME, OTHER)
-    wait_until_ready(process)
-    kill(process)
+    come_and_go(start, NAME, OTHER)
     (root / "projects" / "abc.1234.new").mkdir()  # by one that was killed while it made it
     (root / "projects" / "abc.1234.new.tar").write_text("packed")
     age(root, NAME)
@@ -142,9 +147,7 @@ def test_what_is_removed_just_before_it_is_kept_is_kept_all_the_same(
     just_before_the_next_lock(monkeypatch, lambda: Shared(root).remove_unused(time.time() + 3600))
 
     asyncio.run(Shared(root).keep(NAME))
-    other = start(NAME)
-    wait_until_ready(other)
-    kill(other)
+    come_and_go(start, NAME)
     Shared(root).remove_unused(time.time() + 3600)
 
     assert (root / NAME).exists()
@@ -153,9 +156,7 @@ def test_what_is_removed_just_before_it_is_kept_is_kept_all_the_same(
 def test_what_was_used_just_before_it_would_be_removed_stays(
     root: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = start(NAME)
-    wait_until_ready(process)
-    kill(process)
+    come_and_go(start, NAME)
     age(root, NAME)
     just_before_the_next_lock(monkeypatch, lambda: os.utime(root / "uses" / NAME))
 
@@ -165,9 +166,7 @@ def test_what_was_used_just_before_it_would_be_removed_stays(
 
 
 def test_what_was_removed_is_made_again(root: Path, start: Start) -> None:
-    first = start(NAME)
-    wait_until_ready(first)
-    kill(first)
+    come_and_go(start, NAME)
     age(root, NAME)
     Shared(root).remove_unused(SINCE)
     assert not (root / NAME).exists()

@@ -14,7 +14,6 @@ import pytest
 from cortex.domain.frame import FrameReader
 from cortex.worker import start
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
-from waiting import wait_until
 
 # Each import of the module leaves a line, and each worker tells who it is.
 COUNTED = """
@@ -76,9 +75,7 @@ def test_the_template_is_kept_warm_with_as_many_blanks_as_workers_were_in_use(
 
     warm.wait(job)
 
-    wait_until(
-        lambda: warm.worker_names() == [*["cortex-blank"] * 2, "cortex-superv", "cortex-template"], "only they are left"
-    )
+    warm.wait_until_at_rest(blanks=2)
 
 
 @pytest.mark.parametrize(

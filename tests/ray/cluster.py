@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from typing import Final
 import psutil
 
 from claims import FOLDER, TMP, bridge_of, claim, folder_of, remove, run_ip
-from processes import is_alive
+from processes import is_alive, kill
 from ray_process import TIMEOUT_SECONDS, RayProcess, wait_until
 
 _RAY: Final = str(Path(sys.executable).with_name("ray"))
@@ -144,9 +143,7 @@ class Node:
         """Switch it off: nothing that runs on it has a chance to say anything."""
         ray, self.switched_on = self.switched_on, None
         if ray is not None:
-            for process in ray.processes():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            kill(*ray.processes())
             ray.process.kill()
             ray.process.wait()
             wait_until(lambda: not ray.processes(), f"nothing runs on {self.name}")
@@ -262,9 +259,7 @@ class RayCluster:
         if head is not None:
             processes = head.processes()
             head.process.kill()
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            kill(*processes)
             head.process.wait()
             wait_until(lambda: not any(map(is_alive, processes)), "the head has gone")
 
@@ -308,10 +303,3 @@ def ray_cluster() -> Iterator[RayCluster]:
     finally:
         signal.signal(signal.SIGTERM, before)
         cluster.remove()
-
-
-def free_port(host: str) -> int:
-    """Give a port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import Node, RayCluster, free_port, ray_cluster, wait_until, why_not
+from cluster import Node, RayCluster, ray_cluster, wait_until, why_not
 from operator_process import OperatorProcess
+from ports import free_port
 from proxy import run_proxy
 from record import CPUS
 

@@ -19,7 +19,7 @@ from cortex.domain.ticket import Ticket
 from cortex.engines.engine import Needs
 from cortex.engines.placement import PlacementListener
 from cortex.engines.ray.client import RayPlacer
-from processes import is_alive, words_of
+from processes import children_running, is_alive, kill
 
 TIMEOUT_SECONDS = 60
 SMALL = Needs(millicores=500, mem_bytes=64 * 2**20)
@@ -146,9 +146,7 @@ class Placement:
 
     def kill_bridge(self) -> None:
         """kill -9 of what speaks with Ray."""
-        for process in psutil.Process().children():
-            if any("cortex.engines.ray.bridge" in word for word in words_of(process)):
-                process.kill()
+        kill(*children_running("cortex.engines.ray.bridge"))
 
 
 @pytest.fixture(scope="module")

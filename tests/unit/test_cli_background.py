@@ -20,6 +20,7 @@ from cortex.clients import connect
 from cortex.clients import local as background
 from cortex.clients.local import LocalOperator
 from cortex.domain.errors import OperatorUnreachable, StartRefused
+from ports import free_port
 
 PROGRAM = """
 import argparse, fcntl, json, os, pathlib, signal, socketserver, sys
@@ -76,12 +77,9 @@ sys.exit("error: another operator runs")
 """Starts as if somebody had started one in the foreground a moment ago."""
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+@pytest.fixture(name="free_port")
+def a_free_port() -> int:
+    return free_port()
 
 
 @pytest.fixture(autouse=True)
