@@ -1,16 +1,17 @@
 """A server that lists and serves as many objects as a benchmark wants, and takes hardly any time for it.
 
-    python -m benchmarks.synthetic_s3 KEYS OBJECT_BYTES
-    python -m benchmarks.synthetic_s3 KEYS FILE
+    python -m benchmarks.synthetic_s3 KEYS OBJECT_BYTES [SECONDS]
+    python -m benchmarks.synthetic_s3 KEYS FILE [SECONDS]
 
 It speaks as much of S3 as listing a bucket and reading ranges needs: `ListObjectsV2` in pages of 1,000 keys, and `GET`.
-Each object is a file that is sent by the kernel, or lines `{"n": "0000000000000000", …}` that exist nowhere. It prints
-its address, and ends with its standard input.
+Each object is a file that is sent by the kernel, or lines `{"n": "0000000000000000", …}` that exist nowhere. An answer
+begins after so many seconds, as if it came from far away. It prints its address, and ends with its standard input.
 """
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,11 +29,14 @@ class SyntheticS3(BaseHTTPRequestHandler):
     """See the module."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     keys = 0
     object_bytes = 0
     file: Path | None = None
+    seconds = 0.0
 
     def do_GET(self) -> None:
+        time.sleep(self.seconds)
         parts = urlsplit(self.path)
         if not parts.path.strip("/").count("/"):
             self._list({name: values[0] for name, values in parse_qs(parts.query).items()})
@@ -99,9 +103,9 @@ class SyntheticS3(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_s3(keys: int, content: int | Path) -> Iterator[dict[str, str]]:
+def running_s3(keys: int, content: int | Path, seconds: float = 0.0) -> Iterator[dict[str, str]]:
     """Run one in a process of its own; give the variables by which it is reached."""
-    command = [sys.executable, str(Path(__file__)), str(keys), str(content)]
+    command = [sys.executable, str(Path(__file__)), str(keys), str(content), str(seconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().strip() if process.stdout else ""
         yield {
@@ -121,6 +125,7 @@ def main() -> None:
     else:
         SyntheticS3.file = Path(sys.argv[2])
         SyntheticS3.object_bytes = SyntheticS3.file.stat().st_size
+    SyntheticS3.seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
     server = ThreadingHTTPServer(("127.0.0.1", 0), SyntheticS3)
     Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)

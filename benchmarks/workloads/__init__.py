@@ -17,6 +17,7 @@ from benchmarks.workloads import (
     w9_realtime,
     w10_from_zero,
     w11_ray,
+    w12_objects,
 )
 
 WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
@@ -31,4 +32,5 @@ WORKLOADS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "W9": w9_realtime.run,
     "W10": w10_from_zero.run,
     "W11": w11_ray.run,
+    "W12": w12_objects.run,
 }

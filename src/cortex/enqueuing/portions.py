@@ -19,10 +19,12 @@ from cortex.enqueuing.in_place import batches_in_place
 from cortex.enqueuing.incoming import Incoming, Taken
 from cortex.enqueuing.lines import BLOCK_BYTES, BYTE_ORDER_MARK, Lines, Position, read_lines
 from cortex.enqueuing.listing import GrowingListing, read_listing, write_listing
+from cortex.enqueuing.upcoming import Upcoming
 from cortex.files.address import local_path, read_address
 from cortex.files.files import FileInfo, Files
 from cortex.files.folder import check_unchanged
 from cortex.files.opening import is_compressed, open_text
+from cortex.files.read_ahead import MOST_AHEAD_BYTES
 from cortex.files.selection import Selection, select
 from cortex.worker.source import SourceFile
 
@@ -175,7 +177,6 @@ class _LinePortions:
         large: Large,
         batch_size: int,
     ) -> None:
-        self._place = files
         self._folder = folder
         self._tell = tell
         self._large = large
@@ -185,9 +186,13 @@ class _LinePortions:
         self._copied = 0  # Items, since the cursor
         self._incoming: Incoming | None = None
         self.files: int = cursor["file"]
+        # Those that are opened early are read to their end, so none keeps a connection; a large one is read by forks.
+        most_bytes = min(MOST_AHEAD_BYTES, large.from_bytes - 1)
+        listed = read_listing(folder, self.files)
+        self._upcoming = Upcoming(partial(open_text, files), listed, most_bytes=most_bytes)
 
     def __iter__(self) -> Iterator[Given]:
-        for number, file in enumerate(read_listing(self._folder, self.files), self.files):
+        for number, file in enumerate(self._upcoming, self.files):
             begin, self._begin = self._begin, Position()
             is_rest, self._is_rest = self._is_rest, False
             self.files = number + 1
@@ -203,7 +208,7 @@ class _LinePortions:
 
     def _open(self, file: FileInfo, begin: Position) -> BinaryIO:
         """Open a file that was listed, at a place in it."""
-        content = open_text(self._place, file)
+        content = self._upcoming.open(file)
         try:
             _skip(content, begin.offset)
         except BaseException:
@@ -297,6 +302,7 @@ class _LinePortions:
         """Nothing to do: the list is on the disk from the beginning."""
 
     def close(self) -> None:
+        self._upcoming.close()
         if self._incoming is not None:
             self._incoming.close()
 

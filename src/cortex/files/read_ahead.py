@@ -10,6 +10,8 @@ PIECE_BYTES: Final = 2**18
 """Of what is read ahead, so much is best asked for at once: larger ones take fresh memory, and more of it."""
 
 _PIECES_AHEAD: Final = 16
+MOST_AHEAD_BYTES: Final = _PIECES_AHEAD * PIECE_BYTES
+"""A file of no more is read to its end before anybody reads it."""
 
 _Told = bytes | BaseException | None  # a piece, why there is none, or the end
 
