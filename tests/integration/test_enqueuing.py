@@ -30,6 +30,7 @@ from cortex.enqueuing.events import (
 )
 from cortex.enqueuing.process import Enqueuers
 from processes import children_named
+from waiting import wait_until
 
 LISTER, DELIMITED = SourceKind
 
@@ -264,7 +265,7 @@ def silent_s3(monkeypatch):
 def test_the_process_dies_with_the_operator(tmp_path):
     lock = lock_folder(tmp_path / "job")  # it would wait for this
     program = """if True:
-        import asyncio, msgspec, psutil, sys
+        import asyncio, msgspec, sys
         from pathlib import Path
         from cortex.child_process.children import Children
         from cortex.domain.layout import JobFolder
@@ -274,21 +275,21 @@ def test_the_process_dies_with_the_operator(tmp_path):
         async def main():
             enqueuers = Enqueuers(children=Children(), log=Path(sys.argv[2]))
             source = msgspec.json.decode(sys.argv[1], type=FileSource)
-            begun = asyncio.create_task(anext(enqueuers.enqueue(source, JobFolder(Path(sys.argv[3])))))
-            while len(children := psutil.Process().children(recursive=True)) < 2:
-                await asyncio.sleep(0.01)
-            print(*[child.pid for child in children], flush=True)
-            await begun
+            await anext(enqueuers.enqueue(source, JobFolder(Path(sys.argv[3]))))
 
         asyncio.run(main())
     """
     (tmp_path / "a").touch()
     arguments = [json.dumps(asdict(lister(tmp_path / "a"))), str(tmp_path / "log"), str(tmp_path / "job")]
 
-    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE) as operator:
-        pids = list(map(int, operator.stdout.readline().split()))
-        children = list(map(psutil.Process, pids))
-        operator.kill()
+    with subprocess.Popen([sys.executable, "-c", program, *arguments]) as operator:
+        try:
+            wait_until(lambda: children_named("cortex-enqueue", operator.pid), "it was forked")
+            children = [
+                child for name in ("cortex-forks", "cortex-enqueue") for child in children_named(name, operator.pid)
+            ]
+        finally:
+            operator.kill()
 
     assert 2 == len(children)  # the one that forks, and the one that was forked
     for child in children:
