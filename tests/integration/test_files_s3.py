@@ -4,13 +4,14 @@ import itertools
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cortex.domain.errors import FileChanged, FilesError, FilesUnavailable
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
-from cortex.files.s3 import S3Files
+from cortex.files.s3 import S3Files, prepare
 from cortex.files.selection import Selection, select
 from s3_server import S3
 
@@ -324,6 +325,22 @@ def test_another_endpoint_for_s3_alone_wins(s3: S3, monkeypatch: pytest.MonkeyPa
     s3.put("x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint)
+
+    assert [s3.url("x")] == urls(s3)
+
+
+def test_settings_that_are_made_after_the_preparation_count(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    s3.put("x")
+    settings = tmp_path / "config"
+    settings.write_text("[default]\nendpoint_url = http://127.0.0.1:1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+
+    prepare()
+    settings.write_text(f"[default]\nendpoint_url = {s3.endpoint}\n")
 
     assert [s3.url("x")] == urls(s3)
 

@@ -49,7 +49,9 @@ def in_forks(
             yield _result(work, *waiting.popleft())
     finally:
         for fork in begun.values():
-            fork.end()
+            fork.kill()  # all of them first: a large process takes milliseconds to end
+        for fork in begun.values():
+            fork.reap()
 
 
 def _result(work: Callable[[_Order], bytes], order: _Order, fork: "_Fork | None") -> bytes:
@@ -74,8 +76,10 @@ class _Fork:
         result = self.results.read(length)
         return result if length and len(result) == length else None
 
-    def end(self) -> None:
+    def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)  # it is there until it is reaped, also if it has ended
+
+    def reap(self) -> None:
         os.waitpid(self.pid, 0)
         with suppress(BrokenPipeError):
             self.orders.close()

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache, partial
-from typing import Any, BinaryIO, TypeVar
+from importlib import import_module
+from typing import Any, BinaryIO, Final, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -33,13 +34,22 @@ _Answer = TypeVar("_Answer")
 def prepare() -> None:
     """Do what takes long, and is the same in every process: those that are forked from this one have it then.
 
-    Nobody is asked anything, for credentials neither.
+    Nobody is asked anything, for credentials neither, and no setting is kept: each process reads its own.
     """
+    import_module("encodings.idna")  # the first connection does
     boto3.session.Session("no key", "no secret", region_name="us-east-1", botocore_session=_session()).client("s3")
+    _unread_sessions.append(get_session())
+
+
+_unread_sessions: Final[list[Session]] = []
+"""They have read no setting yet, and making one takes a quarter of what comes before the first answer."""
 
 
 def _session() -> Session:
-    session = get_session()
+    try:
+        session = _unread_sessions.pop()
+    except IndexError:
+        session = get_session()
     session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
     # Nobody reads when a key was written, and reading it is two thirds of the work of a listing.
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
