@@ -1,19 +1,21 @@
 """A server that lists and serves as many objects as a benchmark wants, and takes hardly any time for it.
 
-    python -m benchmarks.synthetic_s3 KEYS OBJECT_BYTES [SECONDS]
-    python -m benchmarks.synthetic_s3 KEYS FILE [SECONDS]
+    python -m benchmarks.synthetic_s3 KEYS OBJECT_BYTES [SECONDS [BYTES_PER_SECOND]]
+    python -m benchmarks.synthetic_s3 KEYS FILE [SECONDS [BYTES_PER_SECOND]]
 
 It speaks as much of S3 as listing a bucket and reading ranges needs: `ListObjectsV2` in pages of 1,000 keys, and `GET`.
 Each object is a file that is sent by the kernel, or lines `{"n": "0000000000000000", …}` that exist nowhere. An answer
-begins after so many seconds, as if it came from far away. It prints its address, and ends with its standard input.
+begins after so many seconds, as if it came from far away, and a file comes with so many bytes a second over each
+connection. It prints its address, and ends with its standard input.
 """
 
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 LINE = b'{"n": "%016d", "text": "the quick brown fox jumps over the lazy dog"}\n'
 LINE_BYTES = len(LINE % 0)
 PAGE_KEYS = 1000
+_SENT_BYTES = 2**18
 PREFIX = "data/"
 
 
@@ -34,6 +37,7 @@ class SyntheticS3(BaseHTTPRequestHandler):
     object_bytes = 0
     file: Path | None = None
     seconds = 0.0
+    bytes_per_second = math.inf
 
     def do_GET(self) -> None:
         time.sleep(self.seconds)
@@ -90,9 +94,15 @@ class SyntheticS3(BaseHTTPRequestHandler):
 
     def _send_file(self, path: Path, position: int, end: int) -> None:
         self.wfile.flush()
-        with path.open("rb") as file:
+        began_at, begin = time.perf_counter(), position
+        most = end if math.isinf(self.bytes_per_second) else _SENT_BYTES
+        with path.open("rb") as file, suppress(ConnectionError):  # who has read enough hangs up
             while position < end:
-                position += os.sendfile(self.connection.fileno(), file.fileno(), position, end - position)
+                count = min(end - position, most)
+                position += os.sendfile(self.connection.fileno(), file.fileno(), position, count)
+                late = time.perf_counter() - began_at - (position - begin) / self.bytes_per_second
+                if late < 0:
+                    time.sleep(-late)
 
     def _answer(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -103,9 +113,11 @@ class SyntheticS3(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_s3(keys: int, content: int | Path, seconds: float = 0.0) -> Iterator[dict[str, str]]:
+def running_s3(
+    keys: int, content: int | Path, seconds: float = 0.0, bytes_per_second: float = math.inf
+) -> Iterator[dict[str, str]]:
     """Run one in a process of its own; give the variables by which it is reached."""
-    command = [sys.executable, str(Path(__file__)), str(keys), str(content), str(seconds)]
+    command = [sys.executable, str(Path(__file__)), str(keys), str(content), str(seconds), str(bytes_per_second)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().strip() if process.stdout else ""
         yield {
@@ -126,6 +138,7 @@ def main() -> None:
         SyntheticS3.file = Path(sys.argv[2])
         SyntheticS3.object_bytes = SyntheticS3.file.stat().st_size
     SyntheticS3.seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    SyntheticS3.bytes_per_second = float(sys.argv[4]) if len(sys.argv) > 4 else math.inf
     server = ThreadingHTTPServer(("127.0.0.1", 0), SyntheticS3)
     Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)

@@ -1,8 +1,10 @@
 """Every promise of a place where files lie, of everything that keeps it."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +17,7 @@ from cortex.files.folder import FolderFiles
 from cortex.files.object_stores import ObjectStoreFiles
 from cortex.files.patience import Patience
 from cortex.files.places import AllFiles
+from cortex.files.ranged import CONNECTIONS, RANGE_BYTES, TRIAL_BYTES, quick_body
 from cortex.files.s3 import S3Files
 from store_stubs import BUCKET, run_store_stub
 
@@ -159,6 +162,16 @@ def test_a_file_is_listed_with_its_size_and_read_whole(place: Place) -> None:
 
     assert len(data) == file.size_bytes
     assert (data[:10], True, b"") == (head, data[10:] == rest, end)
+
+
+def test_a_large_file_is_read_whole_where_a_connection_is_slow(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert quick_body.__kwdefaults__ is not None
+    monkeypatch.setitem(quick_body.__kwdefaults__, "quick", math.inf)
+    data = bytes(islice(cycle(range(251)), TRIAL_BYTES + (CONNECTIONS + 3) * RANGE_BYTES + 7))
+    place.put("large", data)
+
+    with place.files.open(place.only("large")) as opened:
+        assert data == opened.read()
 
 
 def test_an_empty_file_is_listed_and_read(place: Place) -> None:

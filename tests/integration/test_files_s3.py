@@ -1,6 +1,7 @@
 """What only S3 has: odd keys, long listings, and all that goes wrong on the way."""
 
 import itertools
+import math
 import socket
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from cortex.domain.errors import FileChanged, FilesError, FilesUnavailable
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
+from cortex.files.ranged import RANGE_BYTES, TRIAL_BYTES, quick_body
 from cortex.files.s3 import S3Files, prepare
 from cortex.files.selection import Selection, select
 from s3_server import S3
@@ -138,6 +140,51 @@ def test_reading_outlasts_faults_that_pass(s3: S3, big: FileInfo, fail: Callable
     fail(s3)
 
     assert DATA == read(s3, big)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection is slow."""
+    assert quick_body.__kwdefaults__ is not None
+    monkeypatch.setitem(quick_body.__kwdefaults__, "quick", math.inf)
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("fail", FAULTS)
+def test_reading_over_several_connections_outlasts_faults_that_pass(s3: S3, fail: Callable[[S3], None]) -> None:
+    data = DATA * 3
+    s3.put("large", body=data)
+    (large,) = hurried().list(s3.url("large"))
+
+    with hurried().open(large) as opened:
+        first = opened.read(TRIAL_BYTES)
+        fail(s3)
+        rest = opened.read()
+
+    assert data == first + rest
+    assert any(asked and not asked.endswith("-") for _, _, asked in s3.faults.requests)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_large_file_that_is_replaced_while_it_is_read_is_a_change(s3: S3) -> None:
+    s3.put("large", body=DATA * 8)
+    (large,) = hurried().list(s3.url("large"))
+
+    with hurried().open(large) as opened:
+        opened.read(TRIAL_BYTES + 2 * RANGE_BYTES)
+        s3.put("large", body=DATA[::-1] * 8)
+        with pytest.raises(FileChanged, match="large` has changed"):
+            opened.read()
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_large_file_of_a_server_without_ranges_is_read_whole(s3: S3) -> None:
+    s3.put("large", body=DATA * 3)
+    (large,) = hurried().list(s3.url("large"))
+    s3.faults.clear()
+    s3.faults.strip("HTTP_IF_MATCH", "HTTP_RANGE", times=99)
+
+    assert DATA * 3 == read(s3, large)
 
 
 def test_a_body_that_keeps_breaking_is_read_on_from_where_it_broke(s3: S3, big: FileInfo) -> None:

@@ -8,6 +8,8 @@ from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
 
 Pieces = Generator[bytes, None, None]
+AskRange = Callable[[int, int | None], Pieces]
+"""Asks for what begins at a position and ends at another, or with the file."""
 
 
 class BrokenOff(Exception):
@@ -30,23 +32,23 @@ def not_there(url: str, offset: int, length: int) -> FileChanged:
     return FileChanged(f"`{url}` is not there, or has no {length} bytes from {offset} on")
 
 
-def whole_body(file: FileInfo, ask: Callable[[int], Pieces], patience: Patience) -> Pieces:
-    """Give all bytes of a file in pieces.
+def body(file: FileInfo, ask: AskRange, patience: Patience, *, begin: int = 0, end: int | None = None) -> Pieces:
+    """Give the bytes of a file, or those of a range of it, in pieces.
 
-    `ask` is called with a position and gives pieces from there on, of the version that was listed. It raises
-    BrokenOff, then it is asked again. As long as bytes come between, patience is not used up.
+    `ask` is called with a position and an end and gives pieces from there to there, of the version that was listed. It
+    raises BrokenOff, then it is asked again. As long as bytes come between, patience is not used up.
     """
-    position = 0
+    position, last = begin, file.size_bytes if end is None else end
     pauses = patience.pauses()
     while True:
-        pieces = ask(position)
+        pieces = ask(position, end)
         try:
             for piece in pieces:
                 position += len(piece)
                 pauses = patience.pauses()
                 yield piece
         except BrokenOff as broken:
-            if position == file.size_bytes:
+            if position == last:
                 return  # after the last byte; a range from there could not be asked for
             pause = next(pauses, None)
             if pause is None:
@@ -56,5 +58,5 @@ def whole_body(file: FileInfo, ask: Callable[[int], Pieces], patience: Patience)
         finally:
             pieces.close()
         time.sleep(pause)
-    if position != file.size_bytes:
+    if position != last:
         raise changed(file)

@@ -22,9 +22,10 @@ from botocore.session import Session, get_session
 
 from cortex.domain.errors import FilesError
 from cortex.files.address import Address, key_after, read_address
-from cortex.files.bodies import BrokenOff, Pieces, changed, not_there, whole_body
+from cortex.files.bodies import BrokenOff, Pieces, changed, not_there
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
+from cortex.files.ranged import quick_body
 from cortex.files.read_ahead import PIECE_BYTES, read_ahead
 from cortex.files.s3_errors import FAILURES, Failure, is_transient, translate
 
@@ -96,8 +97,8 @@ class S3Files:
             position = {"ContinuationToken": token} if token else {"StartAfter": last}
 
     def open(self, file: FileInfo) -> BinaryIO:
-        """Keep the contract; about 4 MiB are held."""
-        return read_ahead(whole_body(file, partial(self._pieces, file), self._patience), name=file.url)
+        """Keep the contract; about 4 MiB are held, and 8 more where one connection is slow."""
+        return read_ahead(quick_body(file, partial(self._pieces, file), self._patience), name=file.url)
 
     def read_range(self, url: str, offset: int, length: int) -> bytes:
         """Keep the contract."""
@@ -136,9 +137,9 @@ class S3Files:
     def remove_unfinished(self, folder: str) -> None:
         """Keep the contract: an object is there as a whole, or not at all."""
 
-    def _pieces(self, file: FileInfo, position: int) -> Pieces:
-        """Give the bytes from a position on."""
-        body = self._body(file, position)
+    def _pieces(self, file: FileInfo, position: int, end: int | None) -> Pieces:
+        """Give the bytes from a position on, up to an end."""
+        body = self._body(file, position, end)
         try:
             while piece := body.read(PIECE_BYTES):
                 yield piece
@@ -147,12 +148,12 @@ class S3Files:
         finally:
             body.close()
 
-    def _body(self, file: FileInfo, position: int) -> Any:
-        """Ask for the bytes from a position on, of exactly the version that was listed."""
+    def _body(self, file: FileInfo, position: int, end: int | None) -> Any:
+        """Ask for the bytes from a position on, up to an end, of exactly the version that was listed."""
         address = _address(file.url)
         question = {"Bucket": address.bucket, "Key": address.key, "IfMatch": file.version}
-        if position:
-            question["Range"] = f"bytes={position}-"
+        if position or end is not None:
+            question["Range"] = f"bytes={position}-{'' if end is None else end - 1}"
         try:
             answer = self._call(address, file.url, "read", lambda s3: s3.get_object(**question))
         except _Gone as error:
