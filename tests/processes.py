@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -20,6 +21,15 @@ def words_of(process: psutil.Process) -> list[str]:
     with suppress(psutil.NoSuchProcess):
         return process.cmdline()
     return []
+
+
+def open_files_of(pid: int) -> list[str]:
+    """Give what a process has open, as the kernel names it, but for what it closes meanwhile."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(descriptor.readlink()))
+    return found
 
 
 def is_alive(process: psutil.Process) -> bool:

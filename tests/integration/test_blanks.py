@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from operator_process import TIMEOUT_SECONDS, OperatorProcess
+from processes import open_files_of
 from samples import HOG
 from waiting import wait_until
 
@@ -60,7 +61,7 @@ def test_a_blank_becomes_the_worker_of_the_next_job_and_finds_what_is_that_jobs(
 def test_a_blank_holds_only_its_own_socket_and_its_own_pipe(warm: OperatorProcess) -> None:
     blanks = with_blanks(warm, 2)
 
-    held = [[str(file.readlink()) for file in Path(f"/proc/{blank.pid}/fd").iterdir()] for blank in blanks]
+    held = [open_files_of(blank.pid) for blank in blanks]
 
     kinds = [sorted({link.partition(":")[0] for link in links if ":" in link}) for links in held]
     assert [["pipe", "socket"]] * 2 == kinds

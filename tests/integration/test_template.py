@@ -14,6 +14,7 @@ import pytest
 from cortex.domain.frame import FrameReader
 from cortex.worker import start
 from operator_process import TIMEOUT_SECONDS, OperatorProcess, follow_lines
+from processes import kill, open_files_of
 
 # Each import of the module leaves a line, and each worker tells who it is.
 COUNTED = """
@@ -104,9 +105,7 @@ def test_a_killed_template_is_no_loss(operator: OperatorProcess, tmp_path: Path)
     with operator.http.stream("GET", f"/api/{gate}/results?follow=true") as response:
         next(response.iter_lines())
 
-        for process in operator.worker_processes():
-            if process.name() == "cortex-template":
-                process.kill()
+        kill(*operator.worker_processes("cortex-template"))
         second = operator.submit([1])
 
     assert operator.wait(gate)["status"] == "status_succeeded"
@@ -200,10 +199,7 @@ def test_a_worker_holds_nothing_that_is_anothers(operator: OperatorProcess, tmp_
         if entered == 2:
             break
     workers = operator.worker_processes("cortex-worker")
-    pipes = [
-        {link for fd in Path(f"/proc/{worker.pid}/fd").iterdir() if (link := str(fd.readlink())).startswith("pipe:")}
-        for worker in workers
-    ]
+    pipes = [{file for file in open_files_of(worker.pid) if file.startswith("pipe:")} for worker in workers]
     gate.touch()
 
     assert operator.wait(job)["status"] == "status_succeeded"

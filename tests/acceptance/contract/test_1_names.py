@@ -19,6 +19,7 @@ from shell import TIMEOUT_SECONDS, User
 
 import cortex
 from operator_process import OperatorProcess
+from processes import words_of
 from s3_server import S3
 
 KEY = "Rather-long-and-not-guessed"
@@ -292,7 +293,7 @@ def test_no_secret_is_written_anywhere(guarded: OperatorProcess) -> None:
     written["stderr"] = guarded._errors.read_bytes()
     assert guarded.process is not None
     ours = [psutil.Process(guarded.process.pid), *guarded.worker_processes()]
-    written["commands"] = " ".join(word for process in ours for word in process.cmdline()).encode()
+    written["commands"] = " ".join(word for process in ours for word in words_of(process)).encode()
 
     assert f"/chain/{job}" in written
     for secret in (KEY, AWS_SECRET, ENV_VALUE):
