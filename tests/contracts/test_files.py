@@ -1,8 +1,8 @@
 """Every promise of a place where files lie, of everything that keeps it."""
 
-import math
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from cortex.domain.errors import FileChanged, FilesError
+from cortex.files.address import read_address
 from cortex.files.files import FileInfo, Files
 from cortex.files.folder import FolderFiles
 from cortex.files.object_stores import ObjectStoreFiles
@@ -165,13 +166,25 @@ def test_a_file_is_listed_with_its_size_and_read_whole(place: Place) -> None:
 
 
 def test_a_large_file_is_read_whole_where_a_connection_is_slow(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges, submit = list[tuple[int, int, Future[list[bytes]]]](), ThreadPoolExecutor.submit
+
+    def note(pool: ThreadPoolExecutor, read: Any, begin: int, end: int) -> Future[list[bytes]]:
+        given = submit(pool, read, begin, end)
+        ranges.append((begin, end, given))
+        return given
+
     assert quick_body.__kwdefaults__ is not None
-    monkeypatch.setitem(quick_body.__kwdefaults__, "quick", math.inf)
+    monkeypatch.setitem(quick_body.__kwdefaults__, "judge", lambda *_: True)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", note)
     data = bytes(islice(cycle(range(251)), TRIAL_BYTES + (CONNECTIONS + 3) * RANGE_BYTES + 7))
     place.put("large", data)
+    file = place.only("large")
 
-    with place.files.open(place.only("large")) as opened:
+    with place.files.open(file) as opened:
         assert data == opened.read()
+    assert (read_address(file.url).scheme == "file") == (not ranges)
+    for begin, end, given in ranges:  # where one connection was quicker, they were stopped
+        assert data[begin:end].startswith(b"".join(given.result(timeout=60)))
 
 
 def test_an_empty_file_is_listed_and_read(place: Place) -> None:

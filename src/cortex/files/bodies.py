@@ -45,6 +45,8 @@ def body(file: FileInfo, ask: AskRange, patience: Patience, *, begin: int = 0, e
         try:
             for piece in pieces:
                 position += len(piece)
+                if position > last:  # before more of it is held than was asked for
+                    raise changed(file)
                 pauses = patience.pauses()
                 yield piece
         except BrokenOff as broken:

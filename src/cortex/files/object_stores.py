@@ -82,7 +82,7 @@ class ObjectStoreFiles:
                         yield FileInfo(url=base + key, size_bytes=entry["size"], version=_version(entry))
 
     def open(self, file: FileInfo) -> BinaryIO:
-        """Keep the contract; about 4 MiB are held, and 8 more where one connection is slow."""
+        """Keep the contract; about 5 MiB are held, and 9 more where one connection is slow."""
         return read_ahead(quick_body(file, partial(self._pieces, file), self._patience), name=file.url)
 
     def read_range(self, url: str, offset: int, length: int) -> bytes:

@@ -1,7 +1,8 @@
 """Reading a large file over several connections, where one alone is slow.
 
 Storages limit what a connection gives, to 50 to 100 MB/s often, and give as much over each of many. A server nearby
-gives more over one than we can use, and to ask it for ranges would only cost time.
+gives more over one than we can use, and where answers take long to begin, ranges of this size take longer: there they
+would only cost time.
 """
 
 import time
@@ -13,7 +14,6 @@ from itertools import chain
 from threading import Event
 from typing import Final
 
-from cortex.domain.errors import FilesError
 from cortex.files.bodies import AskRange, Pieces, body
 from cortex.files.files import FileInfo
 from cortex.files.patience import Patience
@@ -24,6 +24,21 @@ TRIAL_BYTES: Final = 8 * 1024 * 1024
 """One connection gives so many before it is judged."""
 
 _QUICK_BYTES_PER_SECOND: Final = 150e6
+_GAIN: Final = 1.2
+"""Ranges must promise so many times the rate of one connection."""
+
+Judge = Callable[[int, float, float], bool]
+
+
+def ranges_are_quicker(given_bytes: int, seconds: float, wait_seconds: float) -> bool:
+    """Judge by what one connection gave in so many seconds, after its answer had taken a while to begin.
+
+    That while is in every range once more.
+    """
+    if given_bytes >= _QUICK_BYTES_PER_SECOND * seconds:
+        return False
+    range_seconds = wait_seconds + RANGE_BYTES * seconds / given_bytes
+    return CONNECTIONS * RANGE_BYTES * seconds >= _GAIN * given_bytes * range_seconds
 
 
 def quick_body(
@@ -31,42 +46,41 @@ def quick_body(
     ask: AskRange,
     patience: Patience,
     *,
-    quick: float = _QUICK_BYTES_PER_SECOND,
+    judge: Judge = ranges_are_quicker,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Pieces:
-    """Give all bytes of a file in pieces, in order, as `body` does; a connection of `quick` bytes/s stays alone.
+    """Give all bytes of a file in pieces, in order, as `body` does.
 
-    Where it is slower, ranges are asked for ahead, of which about 8 MiB are held. A server that gives no ranges is
-    read on over the one connection.
+    Where ranges are quicker, they are asked for ahead; about 9 MiB of them are held. Until the first has come, the one
+    connection is read on, and to the end where a server gives no ranges.
     """
-    position, seconds = 0, 0.0
+    position, wait_seconds, seconds = 0, 0.0, 0.0
     with closing(body(file, ask, patience)) as alone:
         while position < TRIAL_BYTES:
             asked_at = clock()
             piece = next(alone, None)
             if piece is None:
                 return
-            if position:  # an answer takes a while to begin, whatever comes then
+            if position:
                 seconds += clock() - asked_at
+            else:
+                wait_seconds = clock() - asked_at
             position += len(piece)
             yield piece
         begin = position + RANGE_BYTES
-        if position >= quick * seconds or begin >= file.size_bytes:
-            yield from alone
-            return
-        with closing(_Ranges(file, begin, ask, patience)) as ranges:
-            while position < begin:  # what it gives meanwhile is not thrown away
-                piece = next(alone)
-                position += len(piece)
-                yield piece
-            try:
-                first = next(ranges)
-            except FilesError:  # it gives no ranges, or whatever it is, this connection will tell
-                ranges.close()
-                yield from alone
-                return
-            alone.close()
-            yield from _behind(position - begin, chain(first, chain.from_iterable(ranges)))
+        if begin < file.size_bytes and judge(position, seconds, wait_seconds):
+            with closing(_Ranges(file, begin, ask, patience)) as ranges:
+                while position < begin or not ranges.have_begun:
+                    piece = next(alone, None)
+                    if piece is None:
+                        return
+                    position += len(piece)
+                    yield piece
+                if ranges.are_given:
+                    alone.close()
+                    yield from _behind(position - begin, chain.from_iterable(ranges))
+                    return
+        yield from alone
 
 
 def _behind(count: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -91,6 +105,16 @@ class _Ranges(Iterator[list[bytes]]):
         for _ in range(CONNECTIONS):
             self._ask_ahead()
 
+    @property
+    def have_begun(self) -> bool:
+        """Tell whether the first has come, or failed."""
+        return self._asked[0].done()
+
+    @property
+    def are_given(self) -> bool:
+        """Tell whether the first has come. Where it has failed, whatever the reason, the one connection will tell."""
+        return self._asked[0].exception() is None
+
     def __next__(self) -> list[bytes]:
         if not self._asked:
             raise StopIteration
@@ -101,6 +125,7 @@ class _Ranges(Iterator[list[bytes]]):
     def close(self) -> None:
         """Stop each thread at its next piece; nobody waits for that."""
         self._stopped.set()
+        self._asked.clear()
         self._pool.shutdown(wait=False)
 
     def _ask_ahead(self) -> None:
