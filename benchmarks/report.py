@@ -5,9 +5,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.rounds import Series, Spread, ratio
-
-MB = 10**6
+from benchmarks.rounds import MB, Series, Spread, ratio
 
 
 class Report:
@@ -100,7 +98,7 @@ class Report:
                 "ratio": times and times.median,
                 "peak_pss_mb": series.peak and series.peak.pss / MB,
                 "peak_rss_mb": series.peak and series.peak.rss / MB,
-                "growth_mb": series.growth / MB if series.peak else None,
+                "growth_mb": series.growth_mb,
                 "problem": series.problem,
             }
         )

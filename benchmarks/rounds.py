@@ -13,6 +13,7 @@ from typing import Final
 from benchmarks.tree import Memory, Peak, cpu_seconds, memory
 
 EXIT_SECONDS: Final = 20
+MB: Final = 10**6
 TAKEN_BYTES: Final = 768 * 2**20
 """More than any work writes; the host gives it within the seconds for which an idle HTTP connection is kept."""
 
@@ -53,6 +54,11 @@ class Series:
     peak: Memory | None = None  # beyond the bare process that drives it
     growth: int = 0  # of it, what came during the work
     problem: str = ""
+
+    @property
+    def growth_mb(self) -> float | None:
+        """The growth in MB; nothing where its memory was not looked at."""
+        return self.growth / MB if self.peak else None
 
     @property
     def rates(self) -> list[float]:

@@ -11,15 +11,30 @@ from benchmarks.load import Load
 from benchmarks.options import Options
 from benchmarks.peers import Peer, chosen_peers
 from benchmarks.rounds import Contestant, Run
-from benchmarks.service import lines_of, running_service
+from benchmarks.service import NOTHING, lines_of, running_service
 
 CORTEX = "cortex"
+
+RunningS3 = Callable[[], AbstractContextManager[Mapping[str, str]]]
+"""Runs one; gives the variables by which it is reached."""
 
 
 def cortex(load: Load, folder: Path, predictor: str, *, name: str = CORTEX, units: int | None = None) -> Contestant:
     """Let the service run a job over the lines of a load."""
     ready = partial(ready_service, folder, predictor, lines_of(load))
     return Contestant(name=name, units=units or load.batches, ready=ready)
+
+
+def cortex_on_s3(s3: RunningS3, folder: Path, units: int, *, name: str = CORTEX, batch_size: int = 100) -> Contestant:
+    """Let the service run a job over the lines of all objects of an S3, which runs while it has its turn."""
+    request = {"delimited_files": {"s3_paths": ["s3://bucket/data/"], "batch_size": batch_size}}
+    return Contestant(name=name, units=units, ready=partial(_ready_on_s3, s3, folder, request))
+
+
+@contextmanager
+def _ready_on_s3(s3: RunningS3, folder: Path, request: Mapping[str, Any]) -> Iterator[Run]:
+    with s3() as env, ready_service(folder, NOTHING, request, env) as run:
+        yield run
 
 
 @contextmanager

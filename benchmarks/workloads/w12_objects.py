@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ import orjson
 
 from benchmarks.load import large_lines
 from benchmarks.options import Options
-from benchmarks.report import MB, Report
-from benchmarks.rounds import Contestant, Run, ratio, run_rounds
-from benchmarks.service import NOTHING
+from benchmarks.report import Report
+from benchmarks.rounds import MB, Contestant, Run, ratio, run_rounds
 from benchmarks.synthetic_s3 import running_s3
-from benchmarks.turns import CORTEX, ready_service
+from benchmarks.turns import CORTEX, RunningS3, cortex_on_s3
 
 OBJECT_BYTES = 20_000
 ANSWER_SECONDS = 0.01
@@ -34,8 +33,6 @@ STREAMED, DOWNLOADED = "boto3, one connection", "boto3, downloaded first"
 MUST = 0.5
 MUST_LARGE = {STREAMED: 2, DOWNLOADED: 0.75}
 MUST_GROW_MB = 50.0
-
-_RunningS3 = Callable[[], AbstractContextManager[dict[str, str]]]
 
 
 def run(report: Report, options: Options) -> None:
@@ -49,7 +46,7 @@ def _run_small(report: Report, options: Options) -> None:
     report.title(f"W12 objects: {keys} of {OBJECT_BYTES:,} bytes in S3, each answer after {ANSWER_SECONDS} s")
     s3 = partial(running_s3, keys, OBJECT_BYTES, ANSWER_SECONDS)
     contestants = [
-        Contestant(name=CORTEX, units=keys, ready=partial(_ready_cortex, options.folder, s3)),
+        cortex_on_s3(s3, options.folder, keys),
         Contestant(name=ONE_BY_ONE, units=keys, ready=partial(_ready_script, s3, partial(_parse_all, 1))),
         Contestant(name=THREADED, units=keys, ready=partial(_ready_script, s3, partial(_parse_all, THREADS))),
     ]
@@ -61,10 +58,10 @@ def _run_small(report: Report, options: Options) -> None:
 def _run_large(report: Report, options: Options) -> None:
     load = large_lines(options.folder, options.batches(20_000, 500), 100)
     size = load.path.stat().st_size
-    report.title(f"W12 an object of {size / 1e6:,.0f} MB in S3, {BYTES_PER_SECOND / 1e6:.0f} MB/s over each connection")
+    report.title(f"W12 an object of {size / MB:,.0f} MB in S3, {BYTES_PER_SECOND / MB:.0f} MB/s over each connection")
     s3 = partial(running_s3, 1, load.path, ANSWER_SECONDS, BYTES_PER_SECOND)
     contestants = [
-        Contestant(name=CORTEX, units=load.batches, ready=partial(_ready_cortex, options.folder, s3)),
+        cortex_on_s3(s3, options.folder, load.batches),
         Contestant(name=STREAMED, units=load.batches, ready=partial(_ready_script, s3, _parse_as_it_comes)),
         Contestant(
             name=DOWNLOADED, units=load.batches, ready=partial(_ready_script, s3, partial(_download, options.folder))
@@ -74,19 +71,11 @@ def _run_large(report: Report, options: Options) -> None:
     report.rates(f"{load.batches:,} batches", series, DOWNLOADED)
     for peer, must in MUST_LARGE.items():
         report.verdict(12, f"W12 x {peer}", ratio(series[CORTEX], series[peer]), must)
-    grown = series[CORTEX].growth / MB if series[CORTEX].peak else None
-    report.verdict(12, "W12 cortex: MB above idle", grown, MUST_GROW_MB, at_least=False)
+    report.verdict(12, "W12 cortex: MB above idle", series[CORTEX].growth_mb, MUST_GROW_MB, at_least=False)
 
 
 @contextmanager
-def _ready_cortex(folder: Path, s3: _RunningS3) -> Iterator[Run]:
-    dataset = {"s3_paths": ["s3://bucket/data/"], "batch_size": 100}
-    with s3() as env, ready_service(folder, NOTHING, {"delimited_files": dataset}, env) as run:
-        yield run
-
-
-@contextmanager
-def _ready_script(s3: _RunningS3, script: Callable[[Any, Sequence[str]], object]) -> Iterator[Run]:
+def _ready_script(s3: RunningS3, script: Callable[[Any, Sequence[str]], object]) -> Iterator[Run]:
     import boto3
     from botocore.config import Config
 

@@ -5,20 +5,17 @@ checks every line and parses it for the predictor. The S3 serves the same file a
 not it is measured.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from benchmarks.ideal import halves
-from benchmarks.load import Load, large_lines
+from benchmarks.load import large_lines
 from benchmarks.options import Options
 from benchmarks.peers import POOL
-from benchmarks.report import MB, Report
-from benchmarks.rounds import Contestant, Run, ratio, run_rounds
+from benchmarks.report import Report
+from benchmarks.rounds import MB, Contestant, ratio, run_rounds
 from benchmarks.service import NOTHING
 from benchmarks.synthetic_s3 import running_s3
-from benchmarks.turns import CORTEX, cortex, peers, ready_service
+from benchmarks.turns import CORTEX, cortex, cortex_on_s3, peers
 
 BATCH_SIZE = 100
 AT_MOST = {"celery": 2000, "dramatiq": 5000, "huey": 8000, "dask": 1500}
@@ -30,7 +27,11 @@ def run(report: Report, options: Options) -> None:
     """Compare with all peers, and look at the memory."""
     load = large_lines(options.folder, options.batches(20_000, 4000), BATCH_SIZE)
     report.title(f"W3 lines: a file of {load.path.stat().st_size / MB:.0f} MB, batches of {BATCH_SIZE}, empty predict")
-    contestants = [cortex(load, options.folder, NOTHING), from_s3(load, options.folder)]
+    s3 = partial(running_s3, 1, load.path)
+    contestants = [
+        cortex(load, options.folder, NOTHING),
+        cortex_on_s3(s3, options.folder, load.batches, name=FROM_S3, batch_size=BATCH_SIZE),
+    ]
     contestants.append(Contestant(name=IDEAL, units=load.batches, ready=partial(halves, load)))
     at_most = AT_MOST | {"pool": load.batches, "pool16": load.batches, "ray": load.batches}
     contestants += peers(load, "parse", options, at_most)
@@ -40,17 +41,4 @@ def run(report: Report, options: Options) -> None:
     report.verdict(3, f"W3 local, x {POOL}", ratio(series[CORTEX], pool), MUST)
     report.verdict(3, f"W3 from S3, x {POOL} over the local file", ratio(series[FROM_S3], pool), MUST_FROM_S3)
     for name in (CORTEX, FROM_S3):
-        grown = series[name].growth / MB if series[name].peak else None
-        report.verdict(3, f"W3 {name}: MB above idle", grown, MUST_GROW_MB, at_least=False)
-
-
-def from_s3(load: Load, folder: Path) -> Contestant:
-    """Let the service run the same job over the file as an object."""
-    return Contestant(name=FROM_S3, units=load.batches, ready=partial(_ready_from_s3, load, folder))
-
-
-@contextmanager
-def _ready_from_s3(load: Load, folder: Path) -> Iterator[Run]:
-    dataset = {"s3_paths": ["s3://bucket/data/"], "batch_size": load.batch_size}
-    with running_s3(1, load.path) as env, ready_service(folder, NOTHING, {"delimited_files": dataset}, env) as run:
-        yield run
+        report.verdict(3, f"W3 {name}: MB above idle", series[name].growth_mb, MUST_GROW_MB, at_least=False)

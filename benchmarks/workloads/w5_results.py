@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.load import Load, large_lines
 from benchmarks.options import Options
-from benchmarks.report import MB, Report
-from benchmarks.rounds import Contestant, Run, ratio, run_rounds
+from benchmarks.report import Report
+from benchmarks.rounds import MB, Contestant, Run, ratio, run_rounds
 from benchmarks.service import NOTHING, ROWS, Service, lines_of, running_service
 from benchmarks.turns import cortex
 

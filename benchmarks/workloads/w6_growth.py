@@ -15,7 +15,8 @@ import psutil
 
 from benchmarks.load import Load, numbers
 from benchmarks.options import Options
-from benchmarks.report import MB, Report
+from benchmarks.report import Report
+from benchmarks.rounds import MB
 from benchmarks.service import NOTHING, Service, lines_of, running_service
 from benchmarks.tree import Peak, cpu_seconds
 
