@@ -7,7 +7,7 @@ would only cost time.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
@@ -27,8 +27,6 @@ _QUICK_BYTES_PER_SECOND: Final = 150e6
 _GAIN: Final = 1.2
 """Ranges must promise so many times the rate of one connection."""
 
-Judge = Callable[[int, float, float], bool]
-
 
 def ranges_are_quicker(given_bytes: int, seconds: float, wait_seconds: float) -> bool:
     """Judge by what one connection gave in so many seconds, after its answer had taken a while to begin.
@@ -46,7 +44,6 @@ def quick_body(
     ask: AskRange,
     patience: Patience,
     *,
-    judge: Judge = ranges_are_quicker,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Pieces:
     """Give all bytes of a file in pieces, in order, as `body` does.
@@ -54,21 +51,10 @@ def quick_body(
     Where ranges are quicker, they are asked for ahead; about 9 MiB of them are held. Until the first has come, the one
     connection is read on, and to the end where a server gives no ranges.
     """
-    position, wait_seconds, seconds = 0, 0.0, 0.0
     with closing(body(file, ask, patience)) as alone:
-        while position < TRIAL_BYTES:
-            asked_at = clock()
-            piece = next(alone, None)
-            if piece is None:
-                return
-            if position:
-                seconds += clock() - asked_at
-            else:
-                wait_seconds = clock() - asked_at
-            position += len(piece)
-            yield piece
+        position, seconds, wait_seconds = yield from _trial(alone, clock)
         begin = position + RANGE_BYTES
-        if begin < file.size_bytes and judge(position, seconds, wait_seconds):
+        if begin < file.size_bytes and ranges_are_quicker(position, seconds, wait_seconds):
             with closing(_Ranges(file, begin, ask, patience)) as ranges:
                 while position < begin or not ranges.have_begun:
                     piece = next(alone, None)
@@ -81,6 +67,23 @@ def quick_body(
                     yield from _behind(position - begin, chain.from_iterable(ranges))
                     return
         yield from alone
+
+
+def _trial(alone: Pieces, clock: Callable[[], float]) -> Generator[bytes, None, tuple[int, float, float]]:
+    """Give what comes first; return what `ranges_are_quicker` judges by."""
+    position, seconds, wait_seconds = 0, 0.0, 0.0
+    while position < TRIAL_BYTES:
+        asked_at = clock()
+        piece = next(alone, None)
+        if piece is None:
+            break
+        if position:
+            seconds += clock() - asked_at
+        else:
+            wait_seconds = clock() - asked_at
+        position += len(piece)
+        yield piece
+    return position, seconds, wait_seconds
 
 
 def _behind(count: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
